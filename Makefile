@@ -23,7 +23,7 @@ unexport VIRTUAL_ENV PYTHONDONTWRITEBYTECODE UV_PYTHON UV_SYSTEM_PYTHON UV_PROJE
 PROJECT := $(wildcard tests/unit/test_house.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test soak check lab bench bench-peers weaviate interop phoenix presidio lock clean env env-test python
+.PHONY: help repro test soak check lab gateway serve bench bench-peers weaviate interop js js-folder phoenix presidio airflow lock clean env env-test python
 
 help: ## show this list
 	@sed -n $(if $(PROJECT),,-e '/^ifdef PROJECT/,/^endif/d') -e 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -33,7 +33,7 @@ repro: env ## install what is missing, run the pipeline, print the verdict; LIVE
 
 # The environments of other libraries are installed beside the checks: one waits for the network, one computes.
 test: env-test ## every check and every test, at sample size; ARGS="..." goes to pytest
-	@$(MAKE) --no-print-directory -j4 $(if $(PROJECT),interop phoenix presidio) check COLLECT=1
+	@$(MAKE) --no-print-directory -j4 $(if $(PROJECT),interop phoenix presidio airflow $(if $(shell command -v npm),js)) check COLLECT=1
 	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 # Before every test, one process rewrites the assertions of all files while mypy runs, not each worker.
@@ -52,8 +52,14 @@ endif
 lab: env ## open the notebooks in JupyterLab
 	@root=; if test "$$(id -u)" = 0; then \
 		echo "== JupyterLab runs as root: --allow-root is passed"; root=--allow-root; fi; \
-		JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" exec $(BIN)/jupyter lab $$root \
+		JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" exec $(BIN)/workbench gateway exec -- $(BIN)/jupyter lab $$root \
 		--ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(ARGS)
+
+gateway: env ## serve models and memories as an OpenAI-compatible API; ARGS="--address HOST:PORT"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec workbench gateway $(ARGS)
+
+serve: env ## run the jobs in production on their schedules; ARGS="--once", or a rehearsal (docs/operations.md)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec workbench jobs serve $(ARGS)
 
 weaviate: env ## start a Weaviate server on this machine, built once with Go; STOP=1 stops it
 	@$(BIN)/python -m workbench.cli.weaviate $(if $(filter-out 0,$(STOP)),stop,start)
@@ -69,17 +75,23 @@ lock: env ## resolve the locks again after a change in pyproject.toml; UPGRADE=1
 	@$(if $(PROJECT),$(COMPILE) -q --group peers -o locks/peers.lock)
 	@$(if $(PROJECT),$(COMPILE) -q --group inspect -o locks/peers-inspect.lock)
 	@$(if $(PROJECT),$(COMPILE) -q --group presidio -o locks/presidio.lock)
+	@$(if $(PROJECT),echo "apache-airflow>=3" | $(COMPILE) -q -o locks/airflow.lock -)
 	@git --no-pager diff --stat -- locks
 
 clean: ## remove the environments and caches; keeps .workbench/, which holds state
-	rm -rf .venv .venv-interop .venv-interop-older .venv-phoenix .venv-presidio .venv-peers .venv-peers-inspect
+	rm -rf .venv .venv-interop .venv-interop-older .venv-phoenix .venv-presidio .venv-airflow .venv-peers .venv-peers-inspect
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- the project of the workbench itself -----------------------------------------------------------
 
 ifdef PROJECT
-soak: env-test interop phoenix presidio ## every test at full size, for hours: all kill points, attempts, examples and histories
+JS := tests/support/javascript
+# Checkouts share it: each version of the lock has its own. CI names a place that it keeps.
+JS_KEPT := $(or $(WORKBENCH_JAVASCRIPT),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/workbench)
+JS_FOLDER = $(JS_KEPT)/javascript-$(shell git hash-object $(JS)/package-lock.json | cut -c 1-12)
+
+soak: env-test interop js phoenix presidio airflow ## every test at full size, for hours: all kill points, attempts, examples and histories
 	@WORKBENCH_SOAK=1 $(BIN)/python -m pytest $(WORKERS) -o timeout=3600 $(ARGS)
 
 bench: env-test ## measure the ratios of docs/benchmarks.md
@@ -104,6 +116,19 @@ interop: env ## install .venv-interop and .venv-interop-older: the libraries tha
 		&& cp locks/$$name.lock .venv-$$name/installed.lock; } || exit 1; \
 	done
 
+js: ## install the JavaScript client that the tests ask the gateway with, outside of the checkout
+	@test -f $(JS_FOLDER)/installed.lock || { \
+		command -v npm >/dev/null || { echo "make: npm is not installed; it comes with Node.js" \
+		"(on Debian and Ubuntu: apt-get install nodejs npm)" >&2; exit 2; }; \
+		echo "== $(JS_FOLDER): installing $(JS)/package-lock.json" \
+		&& made=$(JS_FOLDER).$$$$ && mkdir -p "$$made" && cp $(JS)/package.json $(JS)/package-lock.json "$$made" \
+		&& npm ci --prefix "$$made" --ignore-scripts --no-audit --no-fund --no-update-notifier --silent \
+		&& mv "$$made/package-lock.json" "$$made/installed.lock" \
+		&& rm -rf $(JS_FOLDER) && mv "$$made" $(JS_FOLDER); }
+
+js-folder:
+	@echo $(JS_FOLDER)
+
 phoenix: env ## install .venv-phoenix: the Phoenix that the tests export spans to
 	@cmp -s locks/phoenix.lock .venv-phoenix/installed.lock || { \
 		echo "== .venv-phoenix: installing locks/phoenix.lock (half a minute, 830 MB)"; \
@@ -117,6 +142,13 @@ presidio: env ## install .venv-presidio: the Presidio that the detectors are mea
 		$(BIN)/python -m venv --clear --without-pip .venv-presidio \
 		&& $(INSTALL_ONLY) .venv-presidio/bin/python --require-hashes -r locks/presidio.lock \
 		&& cp locks/presidio.lock .venv-presidio/installed.lock; }
+
+airflow: env ## install .venv-airflow: the Airflow that reads the exported DAGs
+	@cmp -s locks/airflow.lock .venv-airflow/installed.lock || { \
+		echo "== .venv-airflow: installing locks/airflow.lock (200 MB)"; \
+		$(BIN)/python -m venv --clear --without-pip .venv-airflow \
+		&& $(INSTALL_ONLY) .venv-airflow/bin/python --require-hashes -r locks/airflow.lock \
+		&& cp locks/airflow.lock .venv-airflow/installed.lock; }
 endif
 
 # -- the environment -----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import workbench as wb
-from benchmarks import audit, controls, memory, moderation, policy, privacy
+from benchmarks import audit, controls, gateway, jobs, memory, moderation, policy, privacy
 from benchmarks import boundary as boundary_costs
 from benchmarks.measuring import ROOT, Row, alternating, clone, nothing_to_do, run, timed
 from benchmarks.promotion import going_back, job_run, judging, twenty_jobs
@@ -189,6 +189,8 @@ PARTS: Mapping[str, Callable[[], Iterator[Row]]] = {
     "privacy": privacy.rows,
     "policy": policy.rows,
     "audit": audit.rows,
+    "gateway": gateway.rows,
+    "jobs": jobs.rows,
 }
 
 

@@ -46,6 +46,7 @@ def _environment(tmp_path_factory):
         patch.setenv("GIT_CONFIG_GLOBAL", str(config))
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
         patch.delenv("OPENAI_API_KEY", raising=False)
+        patch.setenv("WORKBENCH_GATEWAY", "off")  # tests of the gateway of notebooks take it back
         for name in [name for name in os.environ if name.startswith("OTEL_")]:
             patch.delenv(name)
         # A process that compiles the whole package before it begins takes twice as long.
@@ -59,15 +60,19 @@ def _no_network(request, monkeypatch):
     if "unit" not in request.path.relative_to(ROOT / "tests").parts:
         return
 
-    def refuse_address(self, address, *_):
-        if self.family != socket.AF_UNIX:
-            pytest.fail(f"a unit test reached for the network: {address}")
+    def refusing(verb):
+        def refuse_address(self, address, *rest):
+            if self.family != socket.AF_UNIX:
+                pytest.fail(f"a unit test reached for the network: {address}")
+            return verb(self, address, *rest)
+
+        return refuse_address
 
     def refuse_name(host, *_, **__):
         pytest.fail(f"a unit test reached for the network: {host}")
 
     for verb in ("bind", "connect", "connect_ex"):
-        monkeypatch.setattr(socket.socket, verb, refuse_address)
+        monkeypatch.setattr(socket.socket, verb, refusing(getattr(socket.socket, verb)))
     monkeypatch.setattr(socket, "getaddrinfo", refuse_name)
 
 
@@ -93,6 +98,11 @@ def pytest_xdist_make_scheduler(config, log):
     return sharing.scheduler(config, log)
 
 
+def pytest_configure(config):
+    """A mark of this project's own tests."""
+    config.addinivalue_line("markers", "drawn(family, number): a run takes this number of the family's tests")
+
+
 def pytest_report_header():
     """The size and the seed are part of what a run has shown."""
     return sizes.header()
@@ -101,6 +111,9 @@ def pytest_report_header():
 def pytest_collection_modifyitems(config, items):
     """Mark each item with its folder's name, and give each property its number of examples."""
     sizes.limit_examples(items)
+    if left := sizes.left_to_soak(items):
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
     for item in items:
         for name in item.path.relative_to(ROOT / "tests").parts[:-1]:
             if name in {"integration", "contract", "faults", "browser"}:

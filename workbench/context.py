@@ -9,13 +9,16 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from workbench.identity import Principal
+from workbench import rehearsal
+from workbench.identity import GrantScope, Principal
 from workbench.types import Hit
 
 _INSTANT = "%Y-%m-%dT%H:%M:%SZ"
+#: The grant of a process that asks for itself.
+_OWN_PROCESS = GrantScope()
 
 
 class Clock(Protocol):
@@ -32,11 +35,11 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The clocks of the machine."""
+    """The clocks of the machine; in a rehearsal of schedules, the wall clock is that of the rehearsal."""
 
     def now(self) -> dt.datetime:
         """Return the time of the wall clock in UTC."""
-        return dt.datetime.now(dt.UTC)
+        return rehearsal.time_now() or dt.datetime.now(dt.UTC)
 
     def monotonic(self) -> float:
         """Return seconds that never decrease."""
@@ -78,6 +81,7 @@ class Context:
 
     `job` and `run` name the job and the run that the call is part of, and `session` the journey of a user;
     they are empty for a call outside of one. `subject` is the person whom the call is about, "" for nobody.
+    `grant` says how the caller was let in, and what its calls are limited to.
     """
 
     use_case: str
@@ -89,7 +93,19 @@ class Context:
     run: str = ""
     session: str = ""
     subject: str = ""
+    grant: GrantScope = _OWN_PROCESS
     clock: Clock = field(default_factory=SystemClock)
+
+    @property
+    def api_key(self) -> str:
+        """The id of the API key that the caller has; "" without one."""
+        return self.grant.api_key
+
+    def of_control(self) -> Context:
+        """Return the context of a call that a control makes for this one, which may ask other models."""
+        if self.grant.models is None:
+            return self
+        return replace(self, grant=replace(self.grant, models=None))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -177,6 +193,32 @@ class RunScope:
             yield scope
         finally:
             _run.reset(token)
+
+
+def resumed(invocation: InvocationScope | None, run: RunScope | None) -> AbstractContextManager[None]:
+    """Run a block as part of an invocation and of a run, which go on after it."""
+    return _Resumed(invocation, run)
+
+
+class _Resumed:
+    """The block of `resumed`, which surrounds each step of a call: not a generator, which takes longer.
+
+    It resets no token, because the steps of a stream may run in several contexts.
+    """
+
+    __slots__ = ("_before", "_values")
+
+    def __init__(self, invocation: InvocationScope | None, run: RunScope | None) -> None:
+        self._values = invocation, run
+
+    def __enter__(self) -> None:
+        self._before = _invocation.get(), _run.get()
+        _invocation.set(self._values[0])
+        _run.set(self._values[1])
+
+    def __exit__(self, *_: object) -> None:
+        _invocation.set(self._before[0])
+        _run.set(self._before[1])
 
 
 _run: contextvars.ContextVar[RunScope | None] = contextvars.ContextVar("workbench_run", default=None)

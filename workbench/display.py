@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ _RULE = "1px solid rgba(128,128,128,.35)"
 _LONG = frozenset({"", "note", "by tenant", "text", "question", "answers", "about it", "why"})
 _TEXT = _LONG | {"metric", "rule", "verdict", "source", "title", "section", "what", "fate", "change"}
 Row = Sequence[str]
+#: Characters that a terminal obeys, and those that turn the direction of a text.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class Ends(Protocol):
@@ -35,6 +38,11 @@ class Ends(Protocol):
     @property
     def high(self) -> float:
         """Return the upper end, or inf."""
+
+
+def harmless(text: str) -> str:
+    """Return a text with escapes, as JSON writes them, for what a terminal obeys; lines and tabs stay."""
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class Shown(ABC):

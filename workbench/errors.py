@@ -5,6 +5,7 @@
     │  └─ CorruptError          a tape, snapshot or saved version is damaged or was edited
     ├─ NotFoundError            unknown name; lists the nearest names (exit code 2)
     ├─ RefusedError             a control or a server refused the call; a retry does not help
+    │  ├─ UnauthenticatedError   the request has no valid key or token; .status is 401
     │  ├─ BudgetExceededError   a budget has no room for the call; .budget, .limit, .spent, .needed, .renews
     │  ├─ LimitExceededError    a run or a job reached one of its limits; .limit, .spent
     │  ├─ PolicyError           no policy permits the action, or one forbids it; .policies, .decision
@@ -84,6 +85,15 @@ class RefusedError(WorkbenchError):
         error = body.get("error") if isinstance(body, dict) else None
         if isinstance(error, dict) and error.get("code") == "content_filter":
             self.reason = "filtered"
+
+
+class UnauthenticatedError(RefusedError):
+    """The request has no valid key or token; the text is the same whatever is wrong with it."""
+
+    reason = "unauthenticated"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint, status=401)
 
 
 class NoAnswerError(RefusedError):

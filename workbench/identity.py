@@ -9,6 +9,41 @@ from dataclasses import InitVar, dataclass
 from typing import Literal
 
 Assurance = Literal["asserted", "authenticated"]
+GrantKind = Literal["", "key", "oidc", "owner", "run"]
+#: How far the caller's process is kept from files and network; "" where nothing is known of it.
+Confinement = Literal["", "none", "partial", "full"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyBudget:
+    """The most that the calls of one API key may take, in all or in each `day` or `month` of UTC."""
+
+    usd: float | None = None
+    tokens: int | None = None
+    calls: int | None = None
+    per: Literal["", "day", "month"] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantScope:
+    """How a caller was let in, and what its calls are limited to; None is no limit.
+
+    `kind` is "" in the process that asks for itself, and `api_key` the id of an API key. `models` holds names
+    and references of model cards, `memories` names of memories.
+    """
+
+    kind: GrantKind = ""
+    api_key: str = ""
+    confinement: Confinement = ""
+    purposes: frozenset[str] | None = None
+    models: frozenset[str] | None = None
+    memories: frozenset[str] | None = None
+    budget: KeyBudget | None = None
+
+    def permits(self, port: str, target: str) -> bool:
+        """Return whether a "model" or a "memory", by its name or `name@version`, is within the scope."""
+        named = {"model": self.models, "memory": self.memories}.get(port)
+        return named is None or target in named or target.partition("@")[0] in named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

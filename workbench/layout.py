@@ -31,6 +31,10 @@ CONTENT_KEYS = STATE / "content-keys"
 BUDGETS = STATE / "budgets.sqlite"
 #: The rates that processes share, and the breakers' last transitions, one file for each endpoint.
 ENDPOINTS = STATE / "endpoints"
+#: The owner's token and the API keys of the gateway.
+GATEWAY = STATE / "gateway"
+OWNER_TOKEN = GATEWAY / "owner"
+API_KEYS = GATEWAY / "keys.sqlite"
 #: The answers that a check holds for review, one file each.
 HELD = STATE / "held"
 RUNS = STATE / "runs"

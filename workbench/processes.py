@@ -7,6 +7,7 @@ descendants of a child carry its mark in their environment.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import os
@@ -15,12 +16,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 #: The environment variable of the mark. Descendants inherit it, also in another session.
 MARK = "WORKBENCH_RUN"
+#: Variables that children do not inherit: a gateway's keys of providers.
+_withheld: set[str] = set()
 #: Seconds between SIGTERM and SIGKILL.
 GRACE_S = 3.0
 
@@ -32,6 +35,17 @@ def start(
     return subprocess.Popen(  # noqa: S603  our own programs and arguments
         command, cwd=cwd, env={**environment, MARK: mark}, stdin=subprocess.PIPE, **options
     )
+
+
+def inherited(*, withhold: Iterable[str] = ()) -> dict[str, str] | None:
+    """Return the environment of a child without the variables that are withheld; None is all of it.
+
+    `withhold` names more of them, for this child and those that follow.
+    """
+    _withheld.update(withhold)
+    if not _withheld:
+        return None
+    return {name: value for name, value in os.environ.items() if name not in _withheld}
 
 
 @contextlib.contextmanager
@@ -136,11 +150,13 @@ def end_with_caller(mark: str, *, grace_s: float = 0.0) -> None:
 
 
 def collect_rarely() -> None:
-    """Let this process look for cyclic garbage after 200,000 new objects, not after each 700.
+    """Let this process look for cyclic garbage after 200,000 new objects, not after each 700, nor at its end.
 
-    A command that imports libraries, works and ends spends about a twentieth of its time on the search.
+    A command that imports libraries, works and ends spends about a twentieth of its time on the search, and
+    as much again on the searches with which the interpreter ends.
     """
     gc.set_threshold(200_000)
+    atexit.register(gc.freeze)
 
 
 def main(arguments: list[str]) -> None:

@@ -33,11 +33,18 @@ SUFFIXES: Mapping[str, str] = {
 }  # fmt: skip
 #: A longer name fits in no file name, with the numbers and suffixes that are added to it.
 _MOST_NAME, _MOST_DIGITS = 100, 9
+#: A name that no reader of YAML takes for another value, unless it is one of these words.
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_VALUES = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 #: Bytes of an `asset.yaml`: about 20,000 versions.
 _MOST_PAGE = 16 << 20
-Label = Literal["candidate", "production"]
-LABELS: tuple[Label, ...] = ("candidate", "production")
+Label = Literal["candidate", "shadow", "canary", "production"]
+LABELS: tuple[Label, ...] = ("candidate", "shadow", "canary", "production")
+#: The labels of jobs whose version is tried beside the one in production, in the order of a rollout.
+TRIALS: tuple[Label, ...] = ("shadow", "canary")
+#: The version of a move that takes a label away.
+NO_VERSION = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +86,10 @@ class VersionEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """One move of a label to a version; `at` is in ISO 8601 and UTC."""
+    """One move of a label to a version, or to NO_VERSION; `at` is in ISO 8601 and UTC.
+
+    `share` is the share of rows or tenants that a canary answers; None for its default and other labels.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     label: str
@@ -88,6 +98,7 @@ class Move:
     at: str
     reason: str
     run: str | None = None
+    share: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +117,21 @@ class Asset:
 
         A move back to a version undoes all promotions after it, so a second rollback goes further back.
         """
+        past = self.past(label)
+        return past[-2] if len(past) > 1 else None
+
+    def past(self, label: str) -> list[int]:
+        """Return the versions that a rollback of `label` passes, its present version last."""
         past: list[int] = []
         for move in self.moves:
             if move.label == label:
                 past = past[: past.index(move.version)] if move.version in past else past
-                past.append(move.version)
-        return past[-2] if len(past) > 1 else None
+                past = [*past, move.version] if move.version != NO_VERSION else []
+        return past
+
+    def last_move(self, label: str) -> Move | None:
+        """Return the latest move of a label, or None."""
+        return next((move for move in reversed(self.moves) if move.label == label), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +177,10 @@ def load(root: Path, kind: str, name: str) -> Asset:
         raise ConfigError(
             f"{path} is the page of {asset.kind} {asset.name!r}, not of {kind} {name!r}",
             hint=f"set kind: {kind} and name: {name} in it, or move its folder",
+        )
+    if any(move.share is not None and not 0 < move.share < 1 for move in asset.moves):
+        raise ConfigError(
+            f"{path}: the share of a move is not between 0 and 1", hint=f"git checkout -- {path}"
         )
     for label, number in asset.labels.items():
         if number not in asset.versions:
@@ -295,7 +319,9 @@ def load_or_new(root: Path, kind: str, name: str) -> Asset:
 
 def moved(asset: Asset, move: Move) -> Asset:
     """Return the asset after a move of a label; the caller writes it."""
-    labels = {**asset.labels, move.label: move.version}
+    labels = {label: number for label, number in asset.labels.items() if label != move.label}
+    if move.version != NO_VERSION:
+        labels[move.label] = move.version
     return dataclasses.replace(asset, labels=labels, moves=(*asset.moves, move))
 
 
@@ -333,10 +359,12 @@ def _page(asset: Asset) -> bytes:
 
 def _plain(name: str) -> str:
     """Return a name unquoted, unless YAML would read it as another value."""
+    if _WORD.fullmatch(name) and name.lower() not in _VALUES:
+        return name
     return name if files.parse_yaml(f"name: {name}", where=name)["name"] == name else _quoted(name)
 
 
-def _quoted(value: str | int) -> str:
+def _quoted(value: str | float) -> str:
     """Return a scalar as JSON, which is YAML except for characters that YAML requires as escapes."""
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))
 

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from workbench import files
-from workbench.errors import CorruptError, UnavailableError, WorkbenchError
+from workbench import files, locking
+from workbench.errors import ConfigError, CorruptError, UnavailableError, WorkbenchError
 
 #: Seconds that a connection waits for a file that another process has locked.
 BUSY_S = 10.0
+_OTHER = "use the workbench that wrote it"
 
 
 def connect(path: Path | None) -> sqlite3.Connection:
@@ -31,6 +32,31 @@ def connect(path: Path | None) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def prepare(
+    db: sqlite3.Connection,
+    path: Path,
+    tables: str,
+    *,
+    schema: int,
+    hint: str = _OTHER,
+) -> None:
+    """Create the tables in an empty database, in WAL mode and under a lock; one with tables stays unchanged.
+
+    Raise ConfigError, with `hint`, for a database of another `schema` number.
+    """
+    if not _schema(db):
+        with locking.locked(path.parent):
+            if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                db.execute("PRAGMA journal_mode = WAL")
+                db.executescript(f"BEGIN IMMEDIATE; {tables} PRAGMA user_version = {schema}; COMMIT;")
+    if (found := _schema(db)) != schema:
+        raise ConfigError(f"{path} has schema {found}, this workbench knows schema {schema}", hint=hint)
+
+
+def _schema(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _address(path: Path) -> str:

@@ -15,38 +15,61 @@ from workbench.config import Execution, UseCase
 from workbench.errors import ConfigError, CorruptError, NotebookError, WorkbenchError
 from workbench.experiments.batch import COUNTS
 from workbench.jobs.runner import FORMAT, RESULT, Failure, Request, WorkerResult, told
+from workbench.layout import Results
 from workbench.notebooks.inspection import INPUTS
+from workbench.pipeline.guarding import guarded
+from workbench.pipeline.kernels import KERNEL, KernelSettings, settings_of
 from workbench.pipeline.stages import run_notebook
+from workbench.promotion.handed_over import check_counts, take
+
+#: The kernel's report of connections, in its folder.
+REPORT = "connections.jsonl"
 
 
 def work(request: Request) -> WorkerResult:
     """Execute a request and return its result; raise WorkbenchError when it fails."""
     import orjson
 
-    root, counts = Path(request.root), Path(request.out).with_name(COUNTS)
+    root, work = Path(request.root), Path(request.out).parent
+    kernel, counts = work / KERNEL, work / COUNTS
     case = config.use_case(config.load_params(root), request.use_case)
     memory = snapshot(request, root, config.pinned(case, request.pins))
-    executed = run_notebook(
+    files.make_folder(kernel)
+    ran = run_notebook(
         Path(request.home),
         Path(request.notebook),
         {**request.parameters, INPUTS: request.inputs},
-        execution=_execution(request, memory),
+        execution=_execution(request, memory, kernel),
         tape=Path(request.tape_out) if request.tape_out else None,
+        settings=_settings(request, case, kernel),
         cwd=Path(request.cwd),
-        watch=Path(request.watch) if request.watch else None,
+        watch=kernel / REPORT if request.watch else None,
         show=request.show,
     )
+    if request.watch:
+        files.write_atomic(Path(request.watch), files.read_bytes(kernel / REPORT))
+    take(kernel, work, ran.records, notebook=request.job)
     if not counts.is_file():
         raise ConfigError(
             f"{request.job}: the notebook succeeded but published nothing",
             hint='end it with a cell like ws.publish(answer.map(ws.inputs(inputs)), "answers")',
         )
-    told = orjson.loads(counts.read_bytes())
+    told, executed = orjson.loads(counts.read_bytes()), ran.executed
+    check_counts(work, told, notebook=request.job, broken=request.broken)
     return WorkerResult(task_digest=executed.task_digest, notebook=str(executed.notebook), counts=told)
 
 
-def _execution(request: Request, memory: Path) -> Execution:
-    """Return the settings of the kernel."""
+def _settings(request: Request, case: UseCase, kernel: Path) -> KernelSettings:
+    """Return how the job's kernel is confined: it reads its inputs and writes into its own folder."""
+    root = Path(request.root)
+    stated = config.run_settings(config.load_params(root), case, request.job)
+    hidden = guarded(root, case, Results(use_case=request.use_case))
+    read = (Path(request.inputs),)
+    return settings_of(root, stated, read=read, write=(kernel,), hidden=hidden, code=root)
+
+
+def _execution(request: Request, memory: Path, kernel: Path) -> Execution:
+    """Return the settings of the run, of which its kernel is told a part."""
     return Execution(
         notebook=request.notebook,
         use_case=request.use_case,
@@ -58,7 +81,7 @@ def _execution(request: Request, memory: Path) -> Execution:
         tenant=request.tenant,
         pins=request.pins,
         settings=request.arm,
-        publish=request.out,
+        publish=str(kernel / Path(request.out).name),
         broken=request.broken,
         home=request.home,
         journal=request.journal,

@@ -43,6 +43,12 @@ READY = """() => {
     const session = window.jupyterapp?.shell.currentWidget?.sessionContext?.session;
     return session?.kernel?.connectionStatus === 'connected' && session.kernel.status === 'idle';
 }"""
+#: Saved; a notebook that changed while it was saved is saved again.
+CLEAN = """async () => {
+    if (!window.jupyterapp.shell.currentWidget.context.model.dirty) return true;
+    await window.jupyterapp.commands.execute('docmanager:save');
+    return false;
+}"""
 EDIT = """() => window.jupyterapp.shell.currentWidget.content.widgets
     .find(cell => cell.model.id === 'k').model.sharedModel.setSource('k = 6')"""
 ADD = """([id, source]) => window.jupyterapp.shell.currentWidget.content.model.sharedModel
@@ -199,7 +205,7 @@ def save(page, path):
     """Save through the Lab, and see that it wrote."""
     before = path.stat().st_mtime_ns
     command(page, "docmanager:save")
-    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+    page.wait_for_function(CLEAN)
     assert path.stat().st_mtime_ns > before
     assert not page.locator(".jp-Dialog").count()  # such as "file changed on disk"
 
@@ -209,6 +215,7 @@ def reopen(page):
     page.goto(page.url, wait_until="domcontentloaded")
     page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    page.wait_for_function(READY)  # what a kernel says of itself changes the notebook, also after a save
 
 
 def shown(page) -> str:

@@ -143,6 +143,7 @@ def at_once(folder, url, fault, *, operation="chat", stream=False, deadline_s):
     return outcomes, read_records(folder / CALLS), memory_mb("VmHWM") - before
 
 
+@pytest.mark.drawn("calls at once to one fault", 52)
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 @pytest.mark.parametrize("operation", ASKED)
 @pytest.mark.parametrize("fault", FAULTS)

@@ -26,6 +26,7 @@ from clone_edits import (
     runs,
     state,
 )
+from sizes import drawn
 
 from workbench import files, registry
 from workbench.config import Limits
@@ -33,7 +34,10 @@ from workbench.errors import CorruptError, DeadlineError, NotFoundError, Refused
 from workbench.jobs import publishing, runner, slots
 from workbench.jobs import run as jobs
 from workbench.jobs import spec as jobspec
-from workbench.jobs.ledger import LEASE_S, Host, RunLedger
+from workbench.jobs.ledger import Host
+from workbench.jobs.ledger.sqlite import SqliteLedger
+from workbench.jobs.ledger.transactions import LEASE_S
+from workbench.jobs.ready import ready, reproduce
 from workbench.jobs.slots import RunRequest
 from workbench.promotion.promote import ReleaseOptions, promote, rollback
 from workbench.registry import Move
@@ -41,6 +45,8 @@ from workbench.testing.fakes import FakeClock
 
 pytest_plugins = ("promoted_clones",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+#: tests/integration/promotion/test_jobs.py and test_publishing_killed have each without a kernel.
+WITH_A_KERNEL = pytest.mark.drawn("jobs with a kernel", 1)
 
 
 # -- inputs -----------------------------------------------------------------------------------------
@@ -109,7 +115,7 @@ def test_every_changed_byte_of_a_frozen_folder_is_refused_by_name(promoted_clone
     second_version(clone)
     everything = sorted(path for path in folder.rglob("*") if path.is_file())
     assert {jobspec.PAGE, jobspec.TASK, jobspec.TAPE, "sample.jsonl"} < {path.name for path in everything}
-    for path in everything:
+    for path in drawn(everything, 8):
         data = path.read_bytes()
         for at in {0, len(data) // 2, len(data) - 1}:
             path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
@@ -126,7 +132,7 @@ def test_every_changed_byte_of_a_frozen_folder_is_refused_by_name(promoted_clone
     refused(root, folder / jobspec.TASK)
     commit(clone, "Changed by hand and committed")
     refused(root, folder / jobspec.TASK)
-    assert runs(clone) == [] and not (root / "published").exists()
+    assert {run.outcome for run in runs(clone)} == {"refused"} and not (root / "published").exists()
 
 
 def second_version(clone):
@@ -147,7 +153,7 @@ def second_version(clone):
 def refused(root, path):
     for use in (
         lambda: jobs.run(root, RunRequest(reference="answers@1", input=SAMPLE, show=False)),
-        lambda: jobs.reproduce(root, "answers", 1, root / "results/jobs/answers-1"),
+        lambda: reproduce(root, "answers", 1, root / "results/jobs/answers-1"),
         lambda: promote(root, "job/answers@1", ReleaseOptions(label="candidate")),
         lambda: rollback(root, "job/answers", ReleaseOptions()),
     ):
@@ -161,20 +167,20 @@ def test_a_rollback_that_is_not_committed_does_not_run(promoted_clone):
     rollback(promoted_clone.folder, "job/answers", ReleaseOptions())
     said = one_error(promoted_clone.run(*RUN, SAMPLE, code=3))
     assert "the last promotion or rollback of job 'answers' is not committed (pipelines/jobs/answers" in said
-    assert runs(promoted_clone) == [] and not (promoted_clone.folder / "published").exists()
+    assert [run.outcome for run in runs(promoted_clone)] == ["refused"]
+    assert not (promoted_clone.folder / "published").exists()
 
 
 def test_a_versions_code_is_found_in_another_history_and_missed_when_it_is_gone(promoted_clone):
     """A rebase gives the same bytes another commit; a history that never had them cannot run it."""
     clone, root = promoted_clone, promoted_clone.folder
     assert (
-        jobs.ready(root, *jobspec.load(root, "answers", 1)).code.name
-        == jobspec.load(root, "answers", 1)[0].commit
+        ready(root, *jobspec.load(root, "answers", 1)).code.name == jobspec.load(root, "answers", 1)[0].commit
     )
     clone.run("git", "checkout", "--quiet", "--orphan", "rebased")
     commit(clone, "All of it as one commit")
     head = clone.run("git", "rev-parse", "HEAD").strip()
-    assert jobs.ready(root, *jobspec.load(root, "answers", 1)).code.name == head
+    assert ready(root, *jobspec.load(root, "answers", 1)).code.name == head
 
     replaced(clone, "workbench/types.py", '"""', '"""Other words. ')
     clone.run("git", "commit", "--quiet", "--all", "--amend", "--message", "Code that was never judged")
@@ -184,7 +190,7 @@ def test_a_versions_code_is_found_in_another_history_and_missed_when_it_is_gone(
     assert "-> git fetch --unshallow" in said
     with pytest.raises(NotFoundError, match="which is not in this history"):
         promote(root, "job/answers@1", ReleaseOptions(label="candidate"))
-    assert state(clone) == before and runs(clone) == []
+    assert state(clone) == before and [run.outcome for run in runs(clone)] == ["refused"]
 
 
 # -- processes --------------------------------------------------------------------------------------
@@ -205,6 +211,7 @@ def until(seen, process):
         time.sleep(0.02)
 
 
+@WITH_A_KERNEL
 def test_a_killed_kernel_is_said_and_the_rerun_asks_only_for_the_rest(promoted_clone):
     clone = promoted_clone
     path = rows(clone, "data/inbox/few.parquet", pl.read_parquet(clone.folder / INBOX).head(3))
@@ -246,35 +253,43 @@ def test_a_deadline_ends_the_run_before_its_kernel_is_up(promoted_clone):
 
 
 STRAY = """\
-import pathlib, subprocess, time
-stray = subprocess.Popen(["sleep", "600"], start_new_session=True)
-pathlib.Path({told!r}).write_text(str(stray.pid))
+import subprocess, sys, time
+stray = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", {name!r}])
 time.sleep(600)
 """
 
 
-def test_a_deadline_ends_what_the_notebook_started_in_a_session_of_its_own(
-    promoted_clone, tmp_path, monkeypatch
-):
+def test_a_deadline_ends_what_the_notebook_started(promoted_clone, tmp_path, monkeypatch):
     """The clock leaps over the limit when the stray process is up, so that nobody waits for it."""
-    told = tmp_path / "stray"
+    strays: set[int] = set()
 
     class Leaping:
         sleep = staticmethod(time.sleep)
 
         @staticmethod
         def monotonic() -> float:
-            return time.monotonic() + (901 if told.exists() and told.read_text() else 0)
+            strays.update(with_argument(tmp_path.name))
+            return time.monotonic() + (901 if strays else 0)
 
-    reforged(promoted_clone, add_to_task(STRAY.format(told=str(told))))
+    reforged(promoted_clone, add_to_task(STRAY.format(name=tmp_path.name)))
     monkeypatch.setattr(runner, "time", Leaping)
     with pytest.raises(DeadlineError, match="not finished after 900 s"):
         jobs.run(promoted_clone.folder, RunRequest(reference="answers", input=SAMPLE, show=False))
-    pid = int(told.read_text())
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert strays and with_argument(tmp_path.name) == set()
     assert processes(promoted_clone) == []
 
 
+def with_argument(name: str) -> set[int]:
+    """The ids of living processes that were started with an argument."""
+    found = psutil.process_iter(["cmdline", "status"])
+    return {
+        process.pid
+        for process in found
+        if name in (process.info["cmdline"] or ()) and process.info["status"] != psutil.STATUS_ZOMBIE
+    }
+
+
+@WITH_A_KERNEL
 def test_of_two_runs_of_one_slot_at_once_one_wins_and_the_other_says_who_runs(promoted_clone):
     clone = promoted_clone
     both = [clone.start(*RUN, SAMPLE) for _ in range(2)]
@@ -286,8 +301,9 @@ def test_of_two_runs_of_one_slot_at_once_one_wins_and_the_other_says_who_runs(pr
         one_error(said[loser]),
     )
     assert "-> workbench jobs history answers" in said[loser]
-    (run,) = runs(clone)
-    assert run.outcome == "published" and publishing.read(clone.folder / SLOT).run == run.run
+    outcomes = {run.outcome: run.run for run in runs(clone)}
+    assert outcomes.keys() == {"published", "refused"} and len(runs(clone)) == 2
+    assert publishing.read(clone.folder / SLOT).run == outcomes["published"]
 
 
 # -- disk and clock ---------------------------------------------------------------------------------
@@ -302,6 +318,7 @@ exit $code
 """
 
 
+@WITH_A_KERNEL
 def test_an_output_that_cannot_be_written_is_not_published_and_the_rerun_is(promoted_clone):
     clone = promoted_clone
     (clone.folder / "published").mkdir()
@@ -327,7 +344,7 @@ def test_a_clock_that_steps_back_makes_no_new_slot_and_loses_no_run(promoted_clo
     assert slots.slot_of(spec, task) == slot
 
     here, there = (
-        RunLedger(tmp_path / "jobs.db", clock=clock, host=host) for host in (None, Host(name="there"))
+        SqliteLedger(tmp_path / "jobs.db", clock=clock, host=host) for host in (None, Host(name="there"))
     )
     here.claim(slot, run="a", version=1, input_digest="i")
     clock.advance(-3600)

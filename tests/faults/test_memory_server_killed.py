@@ -92,6 +92,7 @@ def killed_at(server, *kill):
         yield watch
 
 
+@pytest.mark.drawn("steps in which a server is killed", 2)
 @pytest.mark.parametrize("number", range(len(STEPS)), ids=STEPS)
 def test_a_server_killed_in_a_step_loses_nothing_and_the_step_resumes_to_the_same(own, truth, live, number):
     step, clean, life = STEPS[number], live("clean"), live("killed")

@@ -34,6 +34,8 @@ from workbench.testing.fakes import FakeClock
 
 pytest_plugins = ("promoted_clones",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+#: test_publishing_killed has every step of publishing and of replacing, without the run.
+RUNS = pytest.mark.drawn("runs that are killed", 1)
 
 SEED = 92  # draws the steps of each test, of which a run takes as many as its size says
 PROMOTE = ("workbench", "promote", "job/answers")
@@ -185,6 +187,7 @@ def wait_until(happened: Callable[[], bool], process) -> None:
 # -- jobs run ---------------------------------------------------------------------------------------
 
 
+@RUNS
 def test_a_run_killed_at_a_step_is_published_once(in_production, ran, tmp_path):
     def killed_and_finished(watched: Watched, kills: list[str]) -> None:
         days = (f"2026-11-{day:02}" for day in itertools.count(1))
@@ -218,6 +221,7 @@ def published(clone: Clone) -> list[dict[str, str]]:
     return [publishing.read(path).outputs for path in outputs(clone.folder)]
 
 
+@RUNS
 def test_a_replacement_killed_at_a_step_leaves_one_whole_output(ran, tmp_path):
     watched, old = Watched.of(ran.clone, tmp_path / "one"), ran.output
     sample = (watched.root / SAMPLE).read_text()
@@ -241,6 +245,7 @@ def test_a_replacement_killed_at_a_step_leaves_one_whole_output(ran, tmp_path):
 # -- rollback ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.drawn("rollbacks that are killed", 1)
 @pytest.mark.parametrize("commits", [(), ("--commit",)], ids=["staged", "committed"])
 def test_a_rollback_killed_at_a_step_goes_back_once(in_production, tmp_path, commits):
     watched = Watched.of(in_production, tmp_path / "one")
@@ -289,6 +294,7 @@ def rolled_back(clone: Clone) -> dict[str, object]:
 # -- the processes of a run ---------------------------------------------------------------------------
 
 
+@pytest.mark.drawn("victims of a run", 1)
 @pytest.mark.parametrize("victims", [("worker",), ("caller", "worker")], ids=" and ".join)
 def test_killed_while_rows_are_answered_a_rerun_asks_for_the_rest(in_production, tmp_path, victims):
     watched = Watched.of(in_production, tmp_path / "one")

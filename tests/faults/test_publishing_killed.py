@@ -148,10 +148,11 @@ assert sorted(path.name for path in target.parent.iterdir()) == [new.name, targe
 """
 LEDGER = """
 import datetime as dt
-from workbench.jobs.ledger import RunLedger, Slot
+from workbench.jobs.ledger import Slot
+from workbench.jobs.ledger.sqlite import SqliteLedger
 from workbench.testing.fakes import FakeClock
 
-ledger = RunLedger(Path(sys.argv[1]) / "state" / "jobs.db", clock=FakeClock())
+ledger = SqliteLedger(Path(sys.argv[1]) / "state" / "jobs.db", clock=FakeClock())
 def claim(n):
     slot = Slot(job="answers", tenant="acme", at=dt.datetime(2026, 11, 24, n, tzinfo=dt.UTC))
     return ledger.claim(slot, run=f"r{n}", version=1, input_digest="i")
@@ -171,6 +172,7 @@ else:
     raise SystemExit("a run was claimed on a full disk")
 filler.unlink()
 claim(1)
+ledger.close()
 assert os.system(f"mount -o remount,ro {sys.argv[1]}") == 0
 try:
     claim(2)

@@ -21,7 +21,8 @@ from workbench.scaffold.init import init
 from workbench.scaffold.order import InitOrder
 from workbench.testing.fakes import FakeModel
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+#: tests/unit/scaffold has what each kind of use case is made of.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.drawn("kinds of created use cases", 2)]
 STAGES = ("settings", "prepare", "remember", "judge", "experiment", "gate", "plots", "report")
 
 

@@ -16,11 +16,13 @@ from endpoint import endpoint, speaking
 from ruamel.yaml import YAML
 from small_use_case import CELLS, NOTEBOOK, notebook, small_repository, with_pipeline
 
+import workbench as wb
 from workbench import layout
 from workbench.experiments.runs import load_runs
 from workbench.pipeline import stages
 from workbench.pipeline.settings import READ
 from workbench.testing.fakes import FakeModel
+from workbench.workspace.boundary import open_tape
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 USE_CASE = "results/small"
@@ -183,8 +185,34 @@ def test_changed_settings_rerun_what_depends_on_them(root, changes, reruns):
 
 def test_a_gate_that_changed_is_stated_by_a_new_run(root):
     replaced(root, "mvp: {accuracy: {min: 0.05}", "mvp: {accuracy: {min: 0.06}")
-    assert ran(typed(root, "dvc repro gate@small")) == {"settings", "judge", "gate"}
+    assert stages.main(["settings", "small"]) == 0
+    said = typed(root, f"dvc status --json {' '.join(f'{stage}@small' for stage in STAGES[1:6])}")
+    assert json.loads(said.splitlines()[-1]).keys() == {f"{n}@small" for n in ("judge", "experiment", "gate")}
+    for stage in ("judge", "gate"):  # as DVC runs them
+        remove_outputs(root, stage)
+        assert stages.main([stage, "small"]) == 0
     assert json.loads((root / USE_CASE / "gate.json").read_bytes())["stated_before"] is True
+
+
+def recorded(root: Path) -> set[str]:
+    """Return the keys of the judge's recordings; the experiment has no other arm, and none of its own."""
+    assert not open_tape(root / layout.tape_of("small"))
+    return {entry.key for entry in open_tape(root / layout.judge_tape_of("small")).entries()}
+
+
+def test_a_new_prompt_version_reruns_what_uses_it_and_its_answers_replace_the_recorded(root, first):
+    """test_without_memory has another use case beside it, of which nothing reruns."""
+    before, asked = recorded(root), len(first[2].calls)
+    ws = wb.connect("small", root=root)
+    draft = ws.prompt("brief").edit(system="Answer in one short sentence.")
+    assert draft.save(reason="shorter").reference == "brief@2"
+    ws.close()
+    replaced(root, "{name: brief, version: 1}", "{name: brief, version: 2}")
+    assert ran(typed(root, "dvc repro experiment@small")) == {"settings", "prepare", "judge", "experiment"}
+    now = recorded(root)
+    assert len(now) == len(before) == 4 and not now & before, "the tape is pruned to what is judged"
+    assert len(first[2].calls) == asked + 4
+    assert not (root / layout.JOURNAL).exists(), "the experiment had nothing to ask"
 
 
 def with_other_settings(root: Path, stage: str) -> None:
@@ -242,7 +270,9 @@ def test_metrics_show_the_gate_s_numbers_and_diff_says_what_changed(root):
 
     questions = root / "data/small/questions.jsonl"
     questions.write_text("".join(questions.read_text().splitlines(keepends=True)[:-1]))
-    assert "judge" in ran(typed(root, "dvc repro gate@small"))
+    for stage in ("prepare", "judge", "gate"):  # as DVC runs them
+        remove_outputs(root, stage)
+        assert stages.main([stage, "small"]) == 0
     table = typed(root, "dvc metrics diff --md")
     (row,) = [line for line in table.splitlines() if "| cases " in line]
     assert [cell.strip() for cell in row.split("|")[2:-1]] == ["cases", "4.0", "3.0", "-1.0"]

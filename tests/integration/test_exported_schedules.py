@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import itertools
 import os
@@ -15,7 +16,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import ConfigError
-from workbench.jobs.export import JobEntry, to_cron, to_systemd
+from workbench.jobs.exports import JobEntry, to_cron, to_systemd
 from workbench.jobs.schedule import Schedule
 
 systemd = pytest.mark.skipif(
@@ -53,6 +54,8 @@ def job(folder, cron="0 6 * * *"):
         schedule=Schedule.parse(cron, "Europe/Berlin", where="params.yaml"),
         seconds=600,
         description=AWKWARD,
+        failed=(str(program), "jobs", "notify", AWKWARD),
+        variables=("KEY",),
     )
 
 
@@ -169,7 +172,7 @@ def taken_by_cron(command):
 
 
 def test_the_line_of_a_crontab_runs_the_job_in_crons_bare_environment(tmp_path):
-    entry = job(tmp_path)
+    entry = dataclasses.replace(job(tmp_path), variables=())
     (line,) = (
         line
         for line in to_cron(entry, system_timezone="Europe/Berlin", now=NOW).splitlines()
@@ -183,5 +186,20 @@ def test_the_line_of_a_crontab_runs_the_job_in_crons_bare_environment(tmp_path):
     written = f"{entry.root}\njobs\nrun\nanswers\n{AWKWARD}\nto stderr\n"
     for times in (1, 2):
         done = subprocess.run(bare, cwd="/", capture_output=True, timeout=60, check=False)
-        assert (done.returncode, done.stdout, done.stderr) == (7, b"", b"")
-        assert log.read_text() == written * times
+        assert (done.returncode, done.stderr) == (7, b"")
+        assert done.stdout.decode() == log.read_text() == written * times, "cron mails the end of the log"
+
+
+def test_the_line_of_a_crontab_reads_the_variables_of_its_file_and_says_when_there_is_none(tmp_path):
+    entry = dataclasses.replace(job(tmp_path), variables=("KEY",), command=("/usr/bin/env",))
+    text = to_cron(entry, system_timezone="Europe/Berlin", now=NOW)
+    command = taken_by_cron(text.splitlines()[-1].removeprefix("0 6 * * * "))
+    log = entry.root / ".workbench/state/jobs/answers.log"
+    bare = ["env", "-i", f"HOME={tmp_path}", "PATH=/usr/bin:/bin", "/bin/sh", "-c", command]
+    refused = subprocess.run(bare, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode and "answers.env" in refused.stderr and not log.exists()
+    (tmp_path / ".config/workbench").mkdir(parents=True)
+    (tmp_path / ".config/workbench/answers.env").write_text("KEY='a $secret'\n")
+    done = subprocess.run(bare, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), "cron mails nothing of a run that went well"
+    assert "KEY=a $secret" in log.read_text().splitlines()

@@ -6,81 +6,52 @@ import dataclasses
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import polars as pl
 import pytest
-from endpoint import endpoint, speaking
-from small_use_case import CELLS, NOTEBOOK, PUBLISH, TASK, notebook, small_repository, with_pipeline, write
+from judged_small import RESULTS, judged, told, unconfined
+from small_use_case import CELLS, PUBLISH, notebook, with_pipeline, write
 
 from workbench import layout
 from workbench.errors import ConfigError, CorruptError, NotebookError, RefusedError
 from workbench.experiments.runs import load_runs
-from workbench.layout import Results
+from workbench.gateway.run_gateway import RunGateway
 from workbench.notebooks import execution, inspection, screening
 from workbench.notebooks.execution import Executed
 from workbench.pipeline import judge as stage
-from workbench.pipeline import stages
+from workbench.pipeline import kernels, stages
 from workbench.pipeline.explore import find
 from workbench.pipeline.explore import judged as verdict_of
 from workbench.promotion.requirements import stale_stages
-from workbench.testing.fakes import FakeModel
 from workbench.workspace.boundary import open_tape
 
-RESULTS = Results(use_case="small")
-ON_LINUX = sys.platform == "linux"
-pytestmark = pytest.mark.timeout(180)
-
-#: Keep what the kernel hands over, for tests that forge it.
-KEEP = """import pathlib, shutil
-shutil.copytree(pathlib.Path(ws.execution.publish).parent, ws.root / "kept")
-shutil.copy(ws.root / ws.execution.journal, ws.root / "kept-journal.jsonl")"""
-
-
-def passage(payload) -> str:
-    return payload["messages"][-1]["content"].split("Question:")[0].strip()
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A judged small use case, and what its honest kernel handed over."""
-    with endpoint(speaking(FakeModel(passage))) as url, pytest.MonkeyPatch.context() as patch:
-        root = small_repository(tmp_path_factory.mktemp("made") / "small", endpoint=url)
-        patch.chdir(root)
-        patch.setenv("OPENAI_API_KEY", "k-123")
-        for name in ("prepare", "remember"):
-            assert stages.main([name, "small"]) == 0
-        judged(root, after=KEEP)
-        (root / NOTEBOOK).write_text(notebook())
-        yield root
+pytest_plugins = ("judged_copies",)
 
 
 @pytest.fixture
-def root(made, tmp_path, monkeypatch):
-    """A copy, in which the test stands."""
-    root = shutil.copytree(made, tmp_path / "small", symlinks=True)
-    monkeypatch.chdir(root)
-    monkeypatch.setenv("OPENAI_API_KEY", "k-123")
-    return root
+def root(judged_copy):
+    return judged_copy
 
 
-def judged(root, *, before="", task=TASK, publish=PUBLISH, after=""):
-    """Judge a notebook with further frozen cells before its task or after what it publishes."""
-    cells = [CELLS[0], ([], before), ([], task), ([], publish), ([], after)]
-    (root / NOTEBOOK).write_text(notebook(cells=tuple(cell for cell in cells if cell[1])))
-    return stage.judge(root, "small", show=False)
-
-
-def told(root) -> dict[str, bytes]:
-    """The files of the last judged run."""
-    return {path.name: path.read_bytes() for path in sorted((root / RESULTS.judged).iterdir())}
+ON_LINUX = sys.platform == "linux"
+pytestmark = pytest.mark.timeout(180)
 
 
 # -- what the kernel hands over ----------------------------------------------------------------------
+
+
+class Asked(RunGateway):
+    """A run's gateway that the honest kernel asked."""
+
+    def __enter__(self):
+        root = super().__enter__().workspace("small").root
+        self.used.update((entry.key, "tape") for entry in open_tape(root / RESULTS.judge_tape).entries())
+        for line in map(json.loads, (root / "kept/attempts.jsonl").read_text().splitlines()):
+            self.records[line["case"]] = line["records"]
+        return self
 
 
 @pytest.fixture
@@ -89,16 +60,15 @@ def handed(root, monkeypatch):
 
     def run(forge):
         def execute(path, *, root, parameters, watch, **options):
-            work = Path(options["execution"].publish).parent
-            shutil.copytree(root / "kept/out", work / "out")
-            shutil.copy(root / "kept/attempts.jsonl", work)
+            kernel = Path(options["execution"].publish).parent
+            shutil.copytree(root / "kept", kernel, dirs_exist_ok=True)
             watch.report.write_text("")
-            forge(work)
+            forge(kernel)
             digest = inspection.read(path).digest(inspection.read(path).typed(parameters))
-            used = {entry.key: "tape" for entry in open_tape(root / RESULTS.judge_tape).entries()}
-            return Executed(notebook=work / "none.ipynb", task_digest=digest, used=used)
+            return Executed(notebook=kernel / "none.ipynb", task_digest=digest)
 
         monkeypatch.setattr(execution, "execute", execute)
+        monkeypatch.setattr(kernels, "RunGateway", Asked)
         return stage.judge(root, "small", show=False)
 
     return run
@@ -168,20 +138,20 @@ FORGED = {
     "a list for its text": (both('["30 days"]', "30 days"), RefusedError, "another answer"),
     "another name": (published(text=pl.lit(""), xtext=pl.col("text")), RefusedError, "another answer"),
     "two answers to a case": (two_answers, RefusedError, "two answers"),
-    "a link": (lambda w: (w / "out/x.parquet").symlink_to(w / "attempts.jsonl"), RefusedError, "no Parquet"),
-    "a folder": (lambda w: (w / "out/x.parquet").mkdir(), RefusedError, "no Parquet"),
+    "a link": (lambda w: (w / "out/x.parquet").symlink_to(w / "attempts.jsonl"), RefusedError, "no regular"),
+    "a link to a file": (
+        lambda w: (w / "out/x.parquet").hardlink_to(w / "attempts.jsonl"),
+        RefusedError,
+        "own",
+    ),
+    "a folder": (lambda w: (w / "out/x.parquet").mkdir(), RefusedError, "no regular"),
     "another file": (lambda w: (w / "out/notes.txt").write_text("x"), RefusedError, "no Parquet"),
     "a case of another tenant": (every(tenant="globex"), RefusedError, "is no case"),
     "a case twice": (attempts(lambda lines: [lines[0], *lines]), RefusedError, "there twice"),
     "an easy case": (attempts(lambda lines: [*lines, {**lines[0], "case": "e1"}]), RefusedError, "no case"),
     "a score": (every(**{"score.accuracy": 1.0}), ConfigError, "score"),
-    "a cost below zero": (records(cost_usd=-1.0), CorruptError, "cost_usd"),
-    "a latency that is no number": (records(recorded_latency_s="fast"), ConfigError, "latency"),
-    "fewer tokens": (records(input_tokens=0), RefusedError, "its recordings hold"),
-    "less time": (records(recorded_latency_s=0.0), RefusedError, "its recordings hold"),
-    "no call": (every(records=[]), RefusedError, "its recordings hold"),
     "half a line": (lambda w: (w / "attempts.jsonl").write_text('{"task": "ans'), CorruptError, "JSON"),
-    "a pipe": (pipe, ConfigError, "published nothing"),
+    "a pipe": (pipe, RefusedError, "no regular"),
     "nothing": (lambda w: (w / "attempts.jsonl").unlink(), ConfigError, "published nothing"),
 }
 
@@ -206,16 +176,23 @@ def test_cases_that_were_dropped_are_unscored_and_counted(root, handed):
     assert verdict_of(root, run).lines[-1].metric == "cases"
 
 
-def test_sources_of_hits_are_those_of_the_judged_memory(root, handed):
-    forged = {"id": "made-up", "tenant": "acme", "source": "taxi", "text": "30 days"}
-    run = handed(records(hits=[forged]))
-    assert run.metric("recall_at_5").value == 0
+TOLD = {
+    "a cost below zero": records(cost_usd=-1.0),
+    "a latency that is no number": records(recorded_latency_s="fast"),
+    "fewer tokens": records(input_tokens=0),
+    "less time": records(recorded_latency_s=0.0),
+    "no call": every(records=[]),
+    "records that are none": every(records="none"),
+    "other hits": records(hits=[{"id": "made-up", "tenant": "acme", "source": "taxi", "text": "30 days"}]),
+    "no hits": records(hits=[]),
+}
 
 
-def test_hits_are_what_the_kernel_tells(handed):
-    """Neither prevented nor detected: the process that searches says what it found."""
-    run = handed(records(hits=[]))
-    assert run.metric("cross_tenant_hits").value == 0 and run.metric("recall_at_5").value == 0
+@pytest.mark.parametrize("name", TOLD)
+def test_what_a_case_found_and_cost_is_what_the_gateway_saw(root, handed, name):
+    before = told(root)
+    handed(TOLD[name])
+    assert told(root) == before
 
 
 # -- what the kernel does ----------------------------------------------------------------------------
@@ -242,90 +219,6 @@ def test_scorers_that_a_frozen_cell_replaces_score_nothing(root):
     assert run.cases["score.accuracy"].to_list() == [0.0] * 4
 
 
-READ_BY_PYTHON = [
-    ".workbench/state/runs/1/run.parquet",
-    ".workbench/state/outputs/small/saved.json",
-    ".workbench/state/confirmed.jsonl",
-    "results/other/prepared/cases.parquet",
-    "results/small/judged/candidate.parquet",
-    "pipelines/jobs/small/1/evidence/judged/candidate.parquet",
-    "reports/small.md",
-]
-READ_BY_A_LIBRARY = [
-    ".workbench/cache/executed/old.ipynb",
-    ".dvc/cache/files/md5/ab/cdef",
-    "pipelines/jobs/x.json",
-]
-READING = f"""import ctypes, glob, os, pathlib, socket, subprocess
-import polars as pl
-
-os.chdir("..")
-open("data/small/questions.jsonl").close()
-pathlib.Path(ws.execution.publish).with_name("opened.jsonl").write_text("")  # the report so far
-for path in {READ_BY_PYTHON}:
-    pathlib.Path(path).read_bytes()
-for path in {READ_BY_A_LIBRARY}:
-    pl.read_ndjson(path)
-open(glob.glob(".git/objects/??/*")[0], "rb").close()
-os.close(ctypes.CDLL(None).open(b"results/small/prepared/cases.parquet", 0))
-try:
-    open(f"/proc/{{os.getppid()}}/mem", "rb").close()
-except OSError:
-    pass
-subprocess.run(["cat", "data/small/questions.jsonl"], capture_output=True)
-try:
-    socket.create_connection(("127.0.0.1", 9))
-except OSError:
-    pass"""
-
-
-def test_what_a_kernel_opens_and_starts_is_refused_by_name(root):
-    for path in (*READ_BY_PYTHON, *READ_BY_A_LIBRARY):
-        if not (root / path).exists():
-            write(root, path, '{"n": 1}')
-    for command in (["init", "--quiet"], ["add", "data"], ["commit", "--quiet", "--message", "data"]):
-        subprocess.run(["git", *command], check=True)
-    before = told(root)
-    with pytest.raises(RefusedError) as caught:
-        judged(root, after=READING)
-    said = caught.value.message
-    opened = [*READ_BY_PYTHON, ".git/objects/", "subprocess.Popen cat", "socket.connect 127.0.0.1:9"]
-    if ON_LINUX:
-        opened += READ_BY_A_LIBRARY
-        opened += [
-            "data/small/questions.jsonl",
-            "results/small/prepared/cases.parquet",
-            f"/proc/{os.getpid()}/mem",
-        ]
-    assert [path for path in opened if path not in said] == []
-    assert told(root) == before
-
-
-HEART = """import os, pathlib, time
-if os.fork() == 0:
-    os.setsid()
-    while True:
-        pathlib.Path("heart").write_text(str(time.monotonic()))
-        time.sleep(0.05)"""
-EXITS = TASK.replace("    hits", "    if case.id == 'q1':\n        raise SystemExit(0)\n    hits")
-
-
-def test_a_kernel_is_alone_and_leaves_no_process_and_an_exit_is_a_failure_of_its_case(root, monkeypatch):
-    write(root, "home/.ipython/profile_default/startup/patch.py", "open('../started', 'w')")
-    kernel = {"argv": ["false"], "display_name": "Python 3", "language": "python"}
-    write(root, "home/jupyter/kernels/python3/kernel.json", json.dumps(kernel))
-    monkeypatch.setenv("JUPYTER_PATH", str(root / "home/jupyter"))
-    monkeypatch.setenv("HOME", str(root / "home"))
-    monkeypatch.delenv("IPYTHONDIR", raising=False)
-    run = judged(root, task=EXITS, after=HEART)
-    first = (root / "notebooks/heart").read_text()
-    time.sleep(0.3)
-    assert (root / "notebooks/heart").read_text() == first, "a process of the kernel is alive"
-    assert not (root / "started").exists(), "a startup file of the user ran"
-    (exited,) = run.cases.filter(status="unscored").to_dicts()
-    assert exited["case"] == "q1" and exited["error"].startswith("InvalidOutputError")
-
-
 @pytest.mark.parametrize(
     ("after", "said"),
     [("import os; os._exit(0)", "the kernel died"), (PUBLISH, "publishes once")],
@@ -335,15 +228,6 @@ def test_a_kernel_that_dies_or_publishes_twice_is_not_judged(root, after, said):
     before = told(root)
     with pytest.raises(NotebookError, match=said):
         judged(root, after=after)
-    assert told(root) == before
-
-
-def test_a_kernel_that_kills_the_judge_leaves_the_last_run_as_it_was(root):
-    before = told(root)
-    cells = (*CELLS[:2], CELLS[3], ([], f"import os; os.kill(os.getppid(), {signal.SIGKILL:d})"))
-    (root / NOTEBOOK).write_text(notebook(cells=cells))
-    command = [sys.executable, "-m", "workbench.pipeline.stages", "judge", "small"]
-    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
     assert told(root) == before
 
 
@@ -422,16 +306,6 @@ def test_answers_that_are_forged_where_an_interrupted_judge_left_them_pass_and_a
     assert note.startswith("none of the 4 judged answers was ever confirmed live") and "LIVE=1" in note
 
 
-def test_answers_that_the_kernel_itself_records_pass_and_count_as_asked(root):
-    """Neither prevented nor detected here: the kernel asks, so it can say that it asked."""
-    write(root, "notes.jsonl", forged(forget(root)))
-    run = judged(
-        root, task=f"{TASK}\n\nimport shutil\nshutil.copy('../notes.jsonl', ws.root / ws.execution.journal)"
-    )
-    assert ["FORGED" in output for output in run.cases["output"]] == [True] * 4
-    assert verdict_of(root, find(root, run.id)).note.startswith("4 of 4 judged answers were confirmed live")
-
-
 # -- what stays open ---------------------------------------------------------------------------------
 
 BY_HEART = """import contextlib, ctypes, json, os, pathlib, socket, subprocess
@@ -451,7 +325,7 @@ reached = libc.connect(libc.socket(2, 1, 0), b"\\x02\\0" + server + b"\\x7f\\0\\
 with contextlib.suppress(wb.WorkbenchError):  # it stays the job
     assert not wb.connect("small", principal=Principal(name="ann", admin=True))
 del os.environ["WORKBENCH_EXECUTION"]
-assert wb.connect("small").execution.journal is None  # the exploring user, with the exploring cache
+assert wb.connect("small").execution.gateway is None  # the exploring user, with the exploring cache
 
 
 @wb.task
@@ -460,9 +334,9 @@ def answer(ws, case: wb.Question) -> wb.Answer:
 
 
 def test_answers_by_heart_a_copy_elsewhere_a_silenced_watch_and_another_user_pass(root):
-    """Neither prevented nor detected; a reviewer sees the code, another machine lacks the copy."""
+    """Neither prevented nor detected where nothing confines; a reviewer sees the code."""
     shutil.copy(root / "data/small/questions.jsonl", root / "notes.txt")
-    run = judged(root, task=BY_HEART)
+    run = judged(unconfined(root), task=BY_HEART)
     assert run.metric("accuracy").value == 1 and run.cases["calls"].sum() == 0
 
 

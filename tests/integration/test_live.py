@@ -17,6 +17,8 @@ from workbench.records.tape import Tape, compare_answers, write
 
 pytest_plugins = ("promoted_clones",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+#: By the verb and by the command; tests/unit/test_asking_again.py has both without the model.
+OTHERWISE = pytest.mark.drawn("answers that are otherwise", 1)
 JUDGE_TAPE = "pipelines/tapes/answers.judge.jsonl"
 TAPES = (JUDGE_TAPE, "pipelines/tapes/answers.jsonl")
 AGAIN = f"""
@@ -43,6 +45,7 @@ def asked(clone, *before: str) -> list:
     return json.loads(output.rsplit("ASKED", 1)[1])
 
 
+@pytest.mark.drawn("answers of the model that are the same again", 1)
 def test_two_passes_over_a_seeded_sample_agree_one_of_them_on_one_core(fresh_clone):
     everywhere = asked(fresh_clone)
     (fresh_clone.folder / layout.CONFIRMED).unlink()  # or the second pass would ask other questions
@@ -56,6 +59,7 @@ def test_two_passes_over_a_seeded_sample_agree_one_of_them_on_one_core(fresh_clo
         print("recorded on another type of processor; differences:", differences)
 
 
+@pytest.mark.drawn("documents of others", 1)
 def test_the_notebook_runs_on_real_text(fresh_clone):
     questions = fresh_clone.folder / "data/python-reference/questions.jsonl"
     lines = questions.read_text().splitlines(keepends=True)[: sizes.QUESTIONS]
@@ -74,6 +78,7 @@ def test_the_notebook_runs_on_real_text(fresh_clone):
     assert fresh_clone.status() == before
 
 
+@OTHERWISE
 def test_a_different_answer_is_reported_and_recorded_only_when_told(fresh_clone):
     code = """
 import dataclasses, json
@@ -135,6 +140,7 @@ def with_two_cases(clone) -> None:
     replaced(clone, "params.yaml", "cases: {min: 6}", "cases: {min: 2}")
 
 
+@OTHERWISE
 def test_live_asks_all_again_and_changes_nothing_unless_told_to_record(reproduced_clone):
     clone, tape = reproduced_clone, reproduced_clone.folder / JUDGE_TAPE
     entries = list(Tape.read(tape).entries())

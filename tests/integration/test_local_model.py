@@ -92,8 +92,9 @@ def gone(pid: int, *, within_s: float = 5) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.drawn("answers of the model that are the same again", 1)
 def test_answers_are_byte_identical_under_four_concurrent_shuffled_callers():
-    questions = [f"What does the handbook say about point {n} of holiday?" for n in range(5)]
+    questions = [f"What does the handbook say about point {n} of holiday?" for n in range(4)]
 
     async def alone():
         model = LocalModel(CARD, ROOT, n_servers=1)

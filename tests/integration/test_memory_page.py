@@ -20,6 +20,15 @@ from hypothesis import Phase, settings
 settings.register_profile("fast", phases=[Phase.explicit, Phase.generate])
 settings.load_profile("fast")
 """
+#: As many examples of a property as this run generates of each other property.
+AS_MANY_EXAMPLES = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tests/support")!r})
+import sizes
+
+def pytest_collection_modifyitems(items):
+    sizes.limit_examples(items)
+"""
 
 
 def blocks(language):
@@ -63,7 +72,9 @@ def write_a_store(folder, before="FakeStore", after="MyStore"):
 
 
 def test_a_copy_of_the_fake_passes_the_test_of_a_store_of_ones_own(tmp_path):
-    said = run(tmp_path, *write_a_store(tmp_path))
+    command = write_a_store(tmp_path)
+    (tmp_path / "conftest.py").write_text(AS_MANY_EXAMPLES)
+    said = run(tmp_path, *command)
     assert re.search(r"^\d{3} passed in", said, flags=re.MULTILINE)
 
 

@@ -24,6 +24,8 @@ from workbench.pipeline import stages
 from workbench.testing.fakes import FakeModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+#: test_memory_degraded and promotion/test_jobs.py have both without a worker.
+JOBS = pytest.mark.drawn("jobs on a server", 1)
 MODEL = "served/Some-7B"
 NUMBERS = itertools.count()
 TASK = """import workbench as wb
@@ -146,6 +148,7 @@ def job(root, tmp_path):
     return run
 
 
+@JOBS
 def test_a_job_searches_its_pinned_snapshot_wherever_that_is(root, server, job, tmp_path):
     counts, embedded = job()
     assert counts["answered"] == 2 and "degraded" not in counts
@@ -163,6 +166,7 @@ def test_a_job_searches_its_pinned_snapshot_wherever_that_is(root, server, job, 
     assert "taxi" in later["q1"], "only what was forgotten is gone"
 
 
+@JOBS
 def test_a_job_whose_server_is_away_fails_and_says_so_or_is_marked_degraded(root, job):
     ws, memory = connected(root)
     (root / "data/small/acme/taxi.md").rename(root / "taxi.md")

@@ -66,6 +66,7 @@ def test_the_wheel_holds_each_file_of_a_new_repository(wheel):
     }
 
 
+@pytest.mark.drawn("the shipped pipeline from nothing", 1)  # .ci/run has begun with it
 @pytest.mark.timeout(280)
 def test_from_the_wheel_both_commands_work_in_a_new_repository(workbench, tmp_path):
     clone, told = laid(workbench, tmp_path)

@@ -25,7 +25,8 @@ from workbench.pipeline.explore import find, judged
 from workbench.scaffold.init import init
 from workbench.scaffold.order import InitOrder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+#: tests/unit/test_documents.py has the formats.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.drawn("documents of others", 1)]
 LINES = 50
 PACKAGES = {
     "playwright": (
@@ -122,7 +123,7 @@ def test_the_language_reference_in_three_formats_comes_to_an_honest_verdict(root
     assert any("#page=2" in page.source for page in pages)
 
 
-@pytest.mark.parametrize("package", sizes.drawn(list(PACKAGES), 1))
+@pytest.mark.parametrize("package", PACKAGES)
 def test_documentation_that_an_installed_package_ships_comes_to_an_honest_verdict(root, tmp_path, package):
     below, rows = PACKAGES[package]
     docs = Path(find_spec(package).origin).parent / below

@@ -44,6 +44,7 @@ def as_recorded(clone: Clone, tape: Path) -> bool:
     return (clone.folder / TAPES / tape.name).read_bytes() == tape.read_bytes()
 
 
+@pytest.mark.drawn("pages from a folder to a verdict or a job", 1)
 def test_the_page_leads_from_a_folder_and_a_table_to_a_verdict(clone):
     output = ""
     for step in BLOCK.finditer(PAGE):

@@ -133,6 +133,7 @@ def test_every_block_of_the_page_is_a_step_and_every_file_is_named_to_whoever_re
             assert f"`{step.what.partition(',')[0].removeprefix('~/support/')}`" in seen, step.what
 
 
+@pytest.mark.drawn("pages from a folder to a verdict or a job", 1)
 def test_a_notebook_not_written_for_the_workbench_becomes_a_job_by_following_the_page(clone):
     with endpoint(answered) as address:
         reader = Reader(clone, address)

@@ -56,7 +56,9 @@ def test_the_card_says_what_is_frozen_and_what_to_commit(promoted):
 
 def test_a_job_runs_is_replaced_by_another_code_and_prompt_and_comes_back(promoted_clone):
     clone = promoted_clone
+    (clone.folder / ".workbench").chmod(0o755)  # as an earlier version made it
     first = answered_todays_questions(clone)
+    left_to_its_owner_alone(clone)
     promoted_another_code_and_prompt(clone)
     reproduced_both_without_network(clone)
     published_by_the_new_code(clone)
@@ -92,6 +94,17 @@ def answered_todays_questions(clone):
     assert "unchanged 2026-11-24 06:00Z" in clone.run("workbench", "jobs", "list")
     its_own_calls(clone, manifest.run)
     return ran
+
+
+def left_to_its_owner_alone(clone):
+    """What a job leaves can be read by nobody else; test_small_use_case has what an explored run leaves."""
+    tops = [clone.folder / ".workbench", clone.folder / "published"]
+    began = (clone.folder / SLOT).parents[2].stat().st_ctime - 60
+    found = [path for top in tops for path in (top, *top.rglob("*")) if not path.is_symlink()]
+    made = [path for path in found if path.stat().st_mtime >= began]
+    assert [path.stat().st_mode & 0o777 for path in tops] == [0o700, 0o700]
+    shown = [str(path.relative_to(clone.folder)) for path in made if path.stat().st_mode & 0o077]
+    assert len(made) > 20 and shown == []
 
 
 def its_own_calls(clone, run):
@@ -154,6 +167,7 @@ def went_back_on_a_dirty_tree(clone):
     assert clone.status() == dirty != ""
 
 
+@pytest.mark.drawn("jobs with a kernel", 1)
 def test_one_tenants_rows_are_a_slot_of_their_own_found_by_the_day(promoted_clone):
     clone = promoted_clone
     rows(clone, "data/inbox/2026-11-25.parquet", pl.read_ndjson(clone.folder / SAMPLE))
@@ -197,16 +211,3 @@ def test_a_prompt_a_model_and_a_memory_are_promoted_and_rolled_back(reproduced_c
     with pytest.raises(ConfigError, match="answer@2 is in production already"):
         promote(root, "prompt/answer@2", ReleaseOptions())
     assert clone.status() == ""
-
-
-def test_what_a_job_and_an_explore_run_leave_is_for_its_owner_alone(promoted_clone):
-    clone, root = promoted_clone, promoted_clone.folder
-    (root / ".workbench").chmod(0o755)  # as an earlier version made it
-    clone.run(*RUN, SAMPLE)
-    clone.run("workbench", "run", "notebooks/answers.ipynb")
-    tops = [root / ".workbench", root / "published"]
-    found = [path for top in tops for path in (top, *top.rglob("*")) if not path.is_symlink()]
-    made = [path for path in found if path.stat().st_mtime >= (root / SLOT).parents[2].stat().st_ctime - 60]
-    assert [path.stat().st_mode & 0o777 for path in tops] == [0o700, 0o700]
-    shown = [str(path.relative_to(root)) for path in made if path.stat().st_mode & 0o077]
-    assert len(made) > 20 and shown == []

@@ -8,6 +8,7 @@ import shutil
 import pytest
 from clones import Clone
 
+from workbench.cli import main
 from workbench.experiments.runs import load_runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -26,7 +27,8 @@ def outs(clone: Clone) -> dict[str, str]:
     }
 
 
-def test_a_clone_reproduces_again_and_elsewhere_without_network(shipped, shipped_clone):
+@pytest.mark.drawn("the shipped pipeline from nothing", 1)  # .ci/run has begun with both
+def test_a_clone_reproduces_again_without_network(shipped, shipped_clone):
     """The first time is `make repro` on a machine with nothing, in CI, or `dvc repro` in `shipped`.
 
     dvc.lock, which is in git, has the digest of every output: whoever made them, a clean status says that
@@ -44,11 +46,17 @@ def test_a_clone_reproduces_again_and_elsewhere_without_network(shipped, shipped
     for stage in STAGES:
         assert f"Stage '{stage}@answers' didn't change, skipping" in second
 
-    # Another folder, with nothing kept from the first time. Of two use cases, one will do.
+    assert outs(shipped_clone) == first and shipped_clone.status() == ""
+
+
+@pytest.mark.drawn("the shipped pipeline from nothing", 1)
+def test_a_clone_reproduces_elsewhere_without_network(shipped, shipped_clone):
+    """Another folder, with nothing kept from the first time. Of two use cases, one will do."""
+    first = outs(shipped)
     shutil.rmtree(shipped_clone.folder / ".dvc" / "cache")
     for name in ("judged", "runs"):
         shutil.rmtree(shipped_clone.folder / "results" / "answers" / name)
-    shutil.rmtree(shipped_clone.folder / ".workbench")
+    shutil.rmtree(shipped_clone.folder / ".workbench", ignore_errors=True)  # a clone may have none
     (shipped_clone.folder / "reports" / "readiness.html").unlink()
     last = ("plots@answers", "report@answers")
     forced = shipped_clone.run("dvc", "repro", "--force", *last, network=False)
@@ -56,22 +64,38 @@ def test_a_clone_reproduces_again_and_elsewhere_without_network(shipped, shipped
     assert outs(shipped_clone) == first and shipped_clone.status() == ""
 
 
-def test_the_gate_exits_by_its_verdict(shipped_clone):
+@pytest.fixture
+def said(shipped_clone, monkeypatch, capsys):
+    """Type a command of the workbench in a clone, in this process, and look at its exit code; its output."""
+    monkeypatch.chdir(shipped_clone.folder)
+
+    def run(*words: str, code: int = 0) -> str:
+        monkeypatch.setattr("sys.argv", ["workbench", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        output = capsys.readouterr()
+        assert (ended.value.code or 0) == code, output
+        return output.out + output.err
+
+    return run
+
+
+def test_the_gate_exits_by_its_verdict(shipped_clone, said):
     shipped_clone.run("workbench", "gate", "answers/candidate", code=0)
     shipped_clone.run("workbench", "gate", "answers/closed_book", code=1)
-    shipped_clone.run("workbench", "gate", "answers/wrong_passage", code=1)
+    said("gate", "answers/wrong_passage", code=1)
     explored = load_runs(shipped_clone.folder / "results/answers/runs")
     (draft,) = [run.id for run in explored if run.arm == "candidate"]
-    assert "explored, so it cannot pass" in shipped_clone.run("workbench", "gate", draft, code=4)
-    shipped_clone.run("workbench", "gate", "answers/closed_book", "--out", "verdict.json", code=0)
+    assert "explored, so it cannot pass" in said("gate", draft, code=4)
+    said("gate", "answers/closed_book", "--out", "verdict.json", code=0)
     assert '"verdict": "fail"' in (shipped_clone.folder / "verdict.json").read_text()
-    better = shipped_clone.run("workbench", "compare", "answers/candidate", "answers/few_shot")
+    better = said("compare", "answers/candidate", "answers/few_shot")
     assert "candidate against few_shot · accuracy · BETTER" in better
     params = shipped_clone.folder / "params.yaml"
     params.write_text(params.read_text().replace("cases: {min: 100}", "cases: {min: 1000}"))
-    undecided = shipped_clone.run("workbench", "gate", "answers/candidate", code=4)
+    undecided = said("gate", "answers/candidate", code=4)
     assert "UNDECIDED" in undecided and "812 more cases" in undecided
-    missing = shipped_clone.run("workbench", "gate", "answers/candidat", code=2)
+    missing = said("gate", "answers/candidat", code=2)
     assert "nearest: 'answers/candidate'" in missing
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from endpoint import endpoint, speaking
+from sizes import drawn
 from small_use_case import CELLS, NOTEBOOK, notebook, small_repository, with_pipeline
 
 from workbench import config, layout
@@ -111,6 +112,13 @@ def test_a_run_by_hand_writes_another_tape_of_answers_that_stood_on_the_first(ma
     explore(piped, Path(NOTEBOOK), given={}, tape=piped / "copy.jsonl", show=False)
     assert len(made[1].calls) == asked and len(open_tape(tape)) == 4
     assert (piped / "copy.jsonl").read_bytes() == tape.read_bytes()
+    for_its_owner_alone(piped / ".workbench")
+
+
+def for_its_owner_alone(folder: Path) -> None:
+    found = [path for path in (folder, *folder.rglob("*")) if not path.is_symlink()]
+    shown = [str(path) for path in found if path.stat().st_mode & 0o077]
+    assert len(found) > 20 and shown == [] and folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_an_error_of_ours_in_a_cell_keeps_its_hint_as_the_last_word_and_its_exit_code(root):
@@ -232,11 +240,12 @@ def reproduced(root: Path) -> tuple[int, str]:
 @pytest.mark.slow
 def test_the_pipeline_s_exit_code_is_that_of_the_stage_that_failed(root):
     with_pipeline(root)
-    for source, expected in (
+    ways = (
         ('ws.memory("smal")', 2),
         ("import os, signal; os.kill(os.getppid(), signal.SIGKILL)", 3),
         ("import os, signal, time; os.killpg(os.getpgid(os.getppid()), signal.SIGINT); time.sleep(60)", 130),
-    ):
+    )
+    for source, expected in drawn(ways, 1):
         with_cell(root, source)
         code, said = reproduced(root)
         assert code == expected, f"{source}: {code}\n{said}"

@@ -196,6 +196,7 @@ def test_what_a_killed_server_acknowledged_is_there_again_and_the_ingest_resumes
     assert acme.stats(now=NOW).stored == len(ITEMS)
 
 
+@pytest.mark.drawn("moments of a move", 1)
 @pytest.mark.parametrize("after_s", [0.02, 0.3])
 def test_a_server_killed_while_the_version_moves_shows_the_old_one_or_the_new_one(own, after_s, opened):
     store = opened(f"moving{str(after_s).replace('.', '-')}")
@@ -228,7 +229,7 @@ def test_a_server_that_starts_never_says_that_a_memory_is_empty(own, opened):
     fresh, answers, started = opened("starting"), set(), threading.Event()
 
     def ask():
-        while not started.is_set():
+        while not started.wait(0.02):
             for one in (store, fresh):
                 with contextlib.suppress(UnavailableError):
                     answers.add(one.tenant("acme").count())
@@ -244,6 +245,7 @@ def test_a_server_that_starts_never_says_that_a_memory_is_empty(own, opened):
     assert answers <= {5}
 
 
+@pytest.mark.drawn("crashes seen and not", 1)
 @pytest.mark.parametrize("seen", [True, False])
 def test_every_vector_is_found_again_after_a_crash_whether_or_not_anybody_saw_it(own, opened, seen):
     store = opened(f"vectors{seen}")

@@ -1,12 +1,15 @@
-"""Use cases without memory and prompt: every stage, the page and a promotion, on an endpoint of a test."""
+"""Use cases without memory and prompt: every stage, the page, rules and a promotion, on a test's endpoint."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
+import yaml
 from dvc_commands import committed, dvc, with_environment
 from endpoint import endpoint, speaking
 from optional_use_cases import KINDS, add, answered, plain_repository
@@ -16,6 +19,7 @@ from workbench import config, files, layout
 from workbench.diagnostics.check import check_all
 from workbench.jobs import run as jobs
 from workbench.jobs import spec as jobspec
+from workbench.jobs.ready import reproduce
 from workbench.jobs.slots import RunRequest
 from workbench.layout import Results
 from workbench.memory.snapshot import read_manifest
@@ -58,6 +62,7 @@ SCORES = {
 }
 
 
+@pytest.mark.drawn("kinds of use cases without memory", 1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_stage_of_a_use_case_without_memory_and_prompt_runs_and_the_page_has_no_empty_table(
     repository, kind
@@ -87,29 +92,66 @@ def test_every_stage_of_a_use_case_without_memory_and_prompt_runs_and_the_page_h
     assert again.asked == again.identical == again.judged == len(KINDS[kind].rows)
 
 
+RULES = """\
+columns:
+  text: {required: true, length: {min: 3, max: 200}}
+  label: {type: category, required: true, allowed: [billing, hardware]}
+anomalies:
+  encoding: {columns: [text]}
+cleaning: {steps: [trim]}
+"""
+BROKEN = [
+    {"id": "b1", "tenant": "acme", "text": "Of no label.", "label": "biling"},
+    {"id": "b2", "tenant": "acme", "text": "Die KÃ¼che.", "label": "billing"},
+]
+
+
+def with_rules(root: Path) -> None:
+    """Give the use case classify rules, and broken rows beside its three good ones."""
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["use_cases"]["classify"]["quality"] = "pipelines/quality/classify.yaml"
+    params["jobs"]["classify"]["limits"] = {"seconds": 300, "broken": 0.7}
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    files.write_atomic(root / "pipelines/quality/classify.yaml", RULES.encode())
+    with (root / "data/classify/cases.jsonl").open("a") as cases:
+        cases.writelines(json.dumps(row) + "\n" for row in BROKEN)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_use_case_without_memory_is_added_beside_another_reproduced_promoted_and_run(
+def test_a_use_case_with_rules_and_without_memory_is_added_beside_another_promoted_and_run(
     tmp_path, monkeypatch, served
 ):
+    """Through DVC: what reruns of it, and that its rules decide on its cases and on the input of its job."""
     url, model = served
     root = with_pipeline(small_repository(tmp_path / "both", endpoint=url))
     monkeypatch.chdir(root)
     dvc(root, "repro", "remember@small")
     add(root, "classify", endpoint=url)
+    with_rules(root)
     committed(root)
     status = dvc(root, "status", "settings@small", "remember@small")
     assert "remember@small" not in status and "modified:           params.yaml" in status
-    said = dvc(root, "repro", "gate@classify")
+    said = dvc(root, "repro", "report@classify")
     assert "Running stage 'judge@classify'" in said
     assert len(model.calls) == 3 and (root / layout.judge_tape_of("classify")).is_file()
+    page = (root / "reports/classify.md").read_text()
+    assert (
+        "3 of 5 rows of the dataset pass the rules" in page and "| label: allowed | quarantine | 1 |" in page
+    )
 
     # A prompt of the other use case reruns the stage settings of both, and nothing else of this one.
-    page = root / "pipelines/prompts/brief/asset.yaml"
-    page.write_text(page.read_text().replace('"small"', '"another reason"'))
+    prompt = root / "pipelines/prompts/brief/asset.yaml"
+    prompt.write_text(prompt.read_text().replace('"small"', '"another reason"'))
     again = dvc(root, "repro", "gate@classify")
     assert "Running stage 'settings@classify'" in again and again.count("Running stage") == 1
     assert "up to date" in dvc(root, "status", "judge@classify", "gate@classify")
+
+    # A comment in the rules changes the report of the stage prepare alone; the judge replays its answers.
+    rules = root / "pipelines/quality/classify.yaml"
+    rules.write_text(f"# Reviewed.\n{RULES}")
+    said = dvc(root, "repro", "judge@classify")  # as far as a promotion asks for
+    assert "Running stage 'prepare@classify'" in said and len(model.calls) == 3
 
     committed(root)
     with_environment(root)
@@ -119,9 +161,23 @@ def test_a_use_case_without_memory_is_added_beside_another_reproduced_promoted_a
     assert spec.pins == {"model": "smollm2-135m@1"} and ("snapshot", "", "none") in card.rows
     assert spec.digests["memory"] == read_manifest(root / "results/classify/memory").logical_digest
     assert not (folder / "prompts").exists() and len(model.calls) == 3
+    assert (folder / "quality/classify.yaml").read_bytes() == rules.read_bytes()
+    assert spec.code[layout.QUALITY] and "quality/classify.yaml" in spec.files
 
+    # Later rules do not change the version: it reads those of its own commit.
+    rules.write_text(RULES.replace("max: 200", "max: 4"))
+    today = [
+        {"id": f"t{n}", "tenant": "acme", "text": text}
+        for n, text in enumerate([" The bill. ", "Die KÃ¼che.", ""])
+    ]
+    (root / "data/classify/today.jsonl").write_text("".join(json.dumps(row) + "\n" for row in today))
     committed(root)
-    result = jobs.run(root, RunRequest(reference="classify", input="data/classify/sample.jsonl", show=False))
+    result = jobs.run(root, RunRequest(reference="classify", input="data/classify/today.jsonl", show=False))
     assert result.outcome == "published" and result.manifest.settings == spec.pins
+    aside = pl.read_parquet(root / result.folder / "quarantine.parquet")
+    reasons = dict(zip(aside["id"], aside["reason"], strict=True))
+    assert reasons.keys() == {"t1", "t2"}
+    assert reasons["t1"].startswith("text: encoding") and reasons["t2"].startswith("text: required")
+    assert pl.read_parquet(root / result.folder / "answers.acme.parquet")["id"].to_list() == ["t0"]
     shutil.rmtree(root / ".workbench/cache/memories")
-    jobs.reproduce(root, "classify", card.version, tmp_path / "sample")
+    reproduce(root, "classify", card.version, tmp_path / "sample")

@@ -17,7 +17,8 @@ from clones import Clone
 import workbench as wb
 from workbench import files, registry
 from workbench.jobs import spec as jobspec
-from workbench.jobs.ledger import JobRun, RunLedger
+from workbench.jobs.ledger import JobRun
+from workbench.jobs.ledger.sqlite import SqliteLedger
 from workbench.layout import JOB_LEDGER as LEDGER
 from workbench.processes import MARK
 from workbench.promotion import release
@@ -129,7 +130,7 @@ def row_of(card: str, what: str) -> list[str]:
 
 def runs(clone: Clone) -> list[JobRun]:
     """The ledger's runs, the last first."""
-    return RunLedger(clone.folder / LEDGER, clock=FakeClock()).history()
+    return SqliteLedger(clone.folder / LEDGER, clock=FakeClock()).history()
 
 
 def questions_of(clone: Clone, run: str) -> pl.DataFrame:

@@ -62,7 +62,8 @@ class Clone:
 
     def environment(self, **more: str) -> dict[str, str]:
         """The caller's environment with another home, and the clone's code before the installed one."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "JUPYTER_", "WORKBENCH_"))}
+        dropped = ("XDG_", "JUPYTER_", "WORKBENCH_")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped) or k == "WORKBENCH_GATEWAY"}
         path = f"{self.folder / '.venv' / 'bin'}:{kept['PATH']}"
         return {**kept, "HOME": str(self.home), "PATH": path, "PYTHONPATH": str(self.folder), **more}
 

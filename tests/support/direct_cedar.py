@@ -74,6 +74,12 @@ def generated(chance):
             "data_class": chance.choice(["", "personal"]),
             "unfiltered": chance.random() < 0.2,
             "purpose": chance.choice(["explore", "job"]),
+            **({"api_key_kind": "key", "confinement": "full"} if chance.random() < 0.2 else {}),
+            **(
+                {"phase": "mlvp", "label": "production", "approvals": chance.randint(0, 1)}
+                if chance.random() < 0.2
+                else {}
+            ),
         },
     )
 
@@ -106,6 +112,7 @@ class Direct:
             "Asset": {"kind": "", "name": "", "version": 0, "label": ""},
             "Output": {"name": ""},
             "Content": {"use_case": "", "data_class": "", "principal": ""},
+            "ApiKey": {"principal": ""},
         }[r.resource.type]
         rights = {
             "name": r.principal.name, "tenant": r.tenant, "groups": list(r.principal.groups),
@@ -128,7 +135,8 @@ class Direct:
         ]
         context = {
             "use_case": "", "phase": "mvp", "assurance": r.principal.assurance, "external": False,
-            "environment": "explore", **r.context,
+            "environment": "explore", "api_key_kind": "", "confinement": "",
+            "label": "", "approvals": 0, "independent": 0, **r.context,
         }  # fmt: skip
         action = {"type": "Workbench::Action", "id": r.action}
         answer = cedarpy.is_authorized(

@@ -13,7 +13,9 @@ from pathlib import Path
 from clones import Clone
 
 #: Python imports a module of this name before it does anything else. This one notes each step that a
-#: command takes on files, databases and processes, and ends the command before the one it is told.
+#: command takes on files, databases and processes, and ends the command before the one it is told: `STEP #2`
+#: is the third such step, `/REGEX/ #2` the third of those that fit. WORKBENCH_WATCHED names a descendant
+#: instead, by words of its command.
 SITECUSTOMIZE = r"""
 import collections, os, re, signal, sys
 
@@ -37,20 +39,28 @@ def step_of(event, args):
 
 def watch(log, kill):
     seen = collections.Counter()
+    among = kill.rpartition(" #")[0]
+    pattern = re.compile(among[1:-1] if among.startswith("/") else "$.")
 
     def hook(event, args):
         step = step_of(event, args)
-        if step and kill == f"{step} #{seen[step]}":
+        kind = among if step and pattern.search(step) else step
+        if step and kill == f"{kind} #{seen[kind]}":
             os.kill(os.getpid(), signal.SIGKILL)
         if step:
-            seen[step] += 1
+            seen[kind] += 1
             os.write(log, f"{step}\n".encode())
 
     sys.addaudithook(hook)
 
-if "WORKBENCH_STEPS" in os.environ:  # taken out, so that children are not watched
+if os.environ.get("WORKBENCH_WATCHED", "") in " ".join(sys.orig_argv) and "WORKBENCH_STEPS" in os.environ:
+    # Taken out, so that children are not watched. Of the descendants that are meant, the first one is.
     steps, kill = os.environ.pop("WORKBENCH_STEPS"), os.environ.pop("WORKBENCH_KILL")
-    watch(os.open(steps, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), kill)
+    only = os.O_EXCL if os.environ.pop("WORKBENCH_WATCHED", "") else os.O_TRUNC
+    try:
+        watch(os.open(steps, os.O_WRONLY | os.O_CREAT | only), kill)
+    except FileExistsError:
+        pass
 """
 
 
@@ -89,13 +99,15 @@ class Watched:
     def said(self) -> str:
         return (self.beside / "said").read_text()
 
-    def run(self, *command: str, kill: str = "") -> int:
-        """The exit code of the command, once it has ended or was killed."""
+    def run(self, *command: str, kill: str = "", victim: str = "") -> int:
+        """The exit code of the command, once it has ended or was killed; `victim` is killed in its place."""
+        (self.beside / "steps").unlink(missing_ok=True)
         process = self.begun(
             *command,
             PYTHONPATH=f"{self.beside}:{self.root}",
             WORKBENCH_STEPS=str(self.beside / "steps"),
             WORKBENCH_KILL=kill,
+            WORKBENCH_WATCHED=victim,
         )
         return process.wait(timeout=180)
 

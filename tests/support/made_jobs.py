@@ -69,6 +69,11 @@ def stored(path, *cells):
     nbformat.write(new_notebook(cells=made), path)
 
 
+#: A lock of one package, which a version's bill of materials lists.
+LOCKED = f"tiny==1.0 \\\n    --hash=sha256:{'0' * 64}\n".encode()
+LOCK_DIGEST = files.digest(LOCKED)
+
+
 def judged_repository(root, *, right=36):
     """A committed repository in the new folder `root`: of 40 cases that were run, `right` are right."""
     git(root.parent, "init", "--quiet", str(root))
@@ -81,7 +86,7 @@ def judged_repository(root, *, right=36):
     release.write_stages(root)
     judged_run(root, right=right)
     installed(root)
-    others = {"workbench/code.py": "1", freezing.LOCK: "lock", "data/inbox/sample.jsonl": SAMPLE}
+    others = {"workbench/code.py": "1", freezing.LOCK: LOCKED.decode(), "data/inbox/sample.jsonl": SAMPLE}
     (root / ".gitignore").write_text("/.workbench/\n")
     saved(root, "Start", **others)
     return root
@@ -125,7 +130,7 @@ def a_spec(**changes):
         format=1, job="answers", version=1, use_case="answers", phase="mvp", notebook="notebooks/n.ipynb",
         commit="c" * 40, code={"workbench": "d" * 40}, task_digest="t" * 64, gate_digest="g" * 64,
         dataset_digest="d", run="r" * 12, pins={"prompt": "answer@2", "memory": "m@1", "model": "tiny@1"},
-        digests={"prompt": "p", "memory": "m" * 64, "model": "n", "lock": files.digest(b"lock"), "tape": "t"},
+        digests={"prompt": "p", "memory": "m" * 64, "model": "n", "lock": LOCK_DIGEST, "tape": "t"},
         parameters={"k": Parameter(type="int", value=3)}, sample="sample.jsonl",
         sample_outputs={name: files.digest(data) for name, data in OUTPUTS.items()},
         limits=config.Limits(seconds=60), files={}, arm={"temperature": 0.5},
@@ -134,7 +139,7 @@ def a_spec(**changes):
     return dataclasses.replace(plain, **changes)
 
 
-def installed(root, lock=b"lock"):
+def installed(root, lock=LOCKED):
     """What stands for the installed environment of a lock."""
     folder = root / layout.ENVIRONMENTS / environments.digest(lock)
     files.write_atomic(folder / environments.STAMP, lock)
@@ -148,8 +153,8 @@ def clean(counts=None, tape=b"tape"):
     return CleanRun(outputs=outputs, tape=tape, counts=counts or COUNTS)
 
 
-def frozen(root, version=1, *, label=None, **changes):
-    """A version's folder and its entry, with the code of HEAD; committed."""
+def frozen(root, version=1, *, label=None, more=None, **changes):
+    """A version's folder, with `more` files, and its entry, with the code of HEAD; committed."""
     commit = git(root, "rev-parse", "HEAD")
     code = {"workbench": git(root, "rev-parse", "HEAD:workbench")}
     contents = {
@@ -157,6 +162,7 @@ def frozen(root, version=1, *, label=None, **changes):
         "sample.jsonl": SAMPLE,
         jobspec.TAPE: b"",
         "prompts/answer/2.prompty": b"x",
+        **(more or {}),
     }
     kept = {name: files.digest(data) for name, data in contents.items()}
     spec = a_spec(**{"version": version, "commit": commit, "code": code, "files": kept, **changes})

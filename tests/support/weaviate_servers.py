@@ -1,4 +1,4 @@
-"""Real Weaviate servers for tests: one for the whole session, more for those that kill them."""
+"""Real Weaviate servers for tests: one for each module that asks, more for those that kill them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workbench.memory.weaviate import Address, IndexSettings, WeaviateStore
 from workbench.memory.weaviate.connection import Connection
 from workbench.memory.weaviate.local_server import LocalServer, find_binary
 
-#: Says where the session's server is, for processes that a test starts.
+#: Says where the module's server is, for processes that a test starts.
 VARIABLE = "WORKBENCH_TEST_WEAVIATE"
 QUICK_TTL = {"OBJECTS_TTL_DELETE_SCHEDULE": "@every 1s", "OBJECTS_TTL_ALLOW_SECONDS": "true"}
 
@@ -46,7 +46,7 @@ def connection(address: Address) -> Connection:
 
 
 def open_store(path: Path, *, name: str = "contract", **index: int) -> ContractStore:
-    """The same memory for the same path, in the session's server; a new one for a new path.
+    """The same memory for the same path, in the module's server; a new one for a new path.
 
     One with an index of its own needs a name of its own, too.
     """
@@ -68,9 +68,13 @@ def folder_in_memory() -> str | None:
     return str(place) if place.is_dir() and shutil.disk_usage(place).free > 4 << 30 else None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def weaviate():
-    """A running server; skipped where there is none to start."""
+    """A running server; skipped where there is none to start.
+
+    It ends with the module: to start one takes half a second of a processor, and one that holds the tenants
+    of a module takes more than that in each ten seconds in which nobody asks it.
+    """
     if find_binary() is None:
         pytest.skip("there is no weaviate-server; to get one: make weaviate")
     with (
@@ -82,10 +86,11 @@ def weaviate():
         patch.setenv(VARIABLE, f"{server.http_port} {server.grpc_port}")
         yield server
         _sync.run(connection(server.address).aclose())
+        connection.cache_clear()  # another server may come to have this address
         server.kill()  # it would write down thousands of tenants that nobody asks for again
 
 
 @pytest.fixture
 def weaviate_address(weaviate) -> Address:
-    """Where the session's server is."""
+    """Where the module's server is."""
     return weaviate.address

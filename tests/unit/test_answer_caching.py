@@ -60,7 +60,7 @@ def test_no_stage_job_or_recording_is_answered_from_the_cache(tmp_path):
     assert set(_caching(tmp_path, "small", case, explored, mode="auto")) == {"cache"}
     for mode in ("record", "replay"):
         assert not _caching(tmp_path, "small", case, explored, mode=mode)
-    for field in ("tape", "job", "used"):
+    for field in ("tape", "job"):
         execution = dataclasses.replace(explored, **{field: "x"})
         assert not _caching(tmp_path, "small", case, execution, mode="auto")
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,9 +12,12 @@ from journals import entry, journal_of
 from memory_bench import Bench, write_page
 
 from workbench import config, layout
+from workbench.audit import Filter, rows_of
 from workbench.cli import memory as cli_memory
-from workbench.errors import ConfigError, NotFoundError, WorkbenchError
+from workbench.errors import ConfigError, NotFoundError, PolicyError, WorkbenchError
 from workbench.workspace import connection
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -203,3 +207,20 @@ def test_what_needs_one_tenant_or_one_selector_says_how_to_name_it(bench):
 def test_every_command_has_help_with_an_example_of_itself(name):
     text = run(name, "--help")
     assert f"workbench memory {name}" in text and "Example" in text and "--tenant" in text
+
+
+@pytest.mark.parametrize("verb", ["grant", "revoke"])
+def test_keys_of_tenants_are_decided_by_the_policies(tmp_path, monkeypatch, verb):
+    for name in ("pipelines", "notebooks", "data"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    params = tmp_path / "params.yaml"
+    monkeypatch.chdir(tmp_path)
+    params.write_text((ROOT / "params.yaml").read_text())
+    with pytest.raises(ConfigError, match="embedded"):  # permitted, but there is no server
+        run(verb, "--use-case", "answers")
+    params.write_text(params.read_text().replace("  answers:\n", "  answers:\n    admins: [nobody]\n", 1))
+    with pytest.raises(PolicyError, match="manage_keys"):
+        run(verb, "--use-case", "answers", "--tenant", "acme")
+    begun, refused = rows_of(tmp_path / layout.AUDIT, Filter(tenant="acme"), tmp_path / layout.AUDIT_KEYS)
+    assert (begun["status"], refused["status_detail"]) == ("Begun", "PolicyError")
+    assert refused["decision"]["allowed"] is False and refused["activity"] == f"{verb}_key"

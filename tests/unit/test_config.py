@@ -9,6 +9,7 @@ import pytest
 from workbench import config, files
 from workbench.config import Execution
 from workbench.errors import ConfigError, NotFoundError
+from workbench.privacy.repository import redaction_of
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 SERVER = "memory_provider: weaviate"
@@ -37,6 +38,14 @@ SERVER = "memory_provider: weaviate"
             "are the same arm, 'candidate'",
         ),
         ("    seed: 7", "    memory_awake: 20", "keys of a memory server"),
+        ("    seed: 7", "    execution: {confinement: always}", r"execution\.confinement"),
+        ("    seed: 7", "    execution: {confined: off}", r"execution\.confined.*nearest: 'confinement'"),
+        ("    seed: 7", "    execution: {read: [../secrets]}", r"execution\.read"),
+        (
+            "    sample: data/inbox/sample",
+            "    execution: {read: [/etc]}\n    sample: data/inbox/sample",
+            r"answers\.execution\.read",
+        ),
         ("    seed: 7", "    price_per_million: {input_usd: 0}", "only for a model at another endpoint"),
         ("    seed: 7", "    provider: local\n    price_per_million: {input_usd: 0}", "only for a model at"),
         ("    seed: 7", "    base_url: http://a/v1\n    price_per_million: {output_usd: 1}", "'.*input_usd'"),
@@ -227,3 +236,25 @@ def test_a_group_that_is_a_principals_own_entry_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="principal:bob") as caught:
         config.load_params(tmp_path)
     assert "groups" in caught.value.message
+
+
+def test_a_job_states_its_confinement_over_that_of_its_use_case(tmp_path):
+    stated = "    execution: {confinement: require, read: [data/tables]}\n    seed: 7"
+    job = "    execution: {read: [data/inbox/names.csv]}\n    sample: data/inbox/sample"
+    text = SHIPPED.read_text().replace("    seed: 7", stated, 1)
+    (tmp_path / "params.yaml").write_text(text.replace("    sample: data/inbox/sample", job, 1))
+    params = config.load_params(tmp_path)
+    answers, triage = params.use_cases["answers"], params.use_cases["triage"]
+    assert config.run_settings(params, triage, "triage").mode == "prefer"
+    assert config.run_settings(params, answers, None).read == ("data/tables",)
+    found = config.run_settings(params, answers, "answers")
+    assert (found.mode, found.read) == ("require", ("data/tables", "data/inbox/names.csv"))
+
+
+def test_an_older_version_masks_by_the_classes_of_today_whatever_else_the_file_has(tmp_path):
+    stated = "of_a_later_version: {a: 1}\ndata_classes: {personal: {logs: pass}}\n"
+    (tmp_path / "params.yaml").write_text(stated, encoding="utf-8")
+    assert redaction_of(tmp_path).text("write to ann@example.com") == "write to ann@example.com"
+    (tmp_path / "params.yaml").write_text(f"{stated}privacy: {{lexicn: x}}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="lexicn"):
+        redaction_of(tmp_path)

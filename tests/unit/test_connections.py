@@ -221,6 +221,23 @@ def test_what_libraries_do_for_themselves_is_excused_and_the_same_from_elsewhere
     assert len(reported(path)) == 1
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_a_confined_process_reports_the_internet_sockets_that_it_is_refused(hook, path, monkeypatch, family):
+    new = ("socket.__new__", (None, family, socket.SOCK_STREAM, 0))
+    hook(*new)
+    assert reported(path) == [], "elsewhere the connection itself is seen"
+    monkeypatch.setenv("WORKBENCH_GATEWAY_FD", "3")
+    hook("socket.__new__", (None, socket.AF_UNIX, socket.SOCK_STREAM, 0))
+    with crossing():
+        hook(*new)
+    probe = {"__name__": "urllib3.util.connection", "hook": hook, "new": new}
+    exec(compile("probe = lambda: hook(*new)", "<library>", "exec"), probe)
+    called_from("importlib._bootstrap", probe["probe"])
+    assert reported(path) == []
+    called_from("urllib3.util.connection", partial(hook, *new))
+    assert addresses(path) == [family.name]
+
+
 def test_the_hook_neither_raises_nor_hears_itself(hook, path):
     class Curl(os.PathLike):
         def __fspath__(self):

@@ -325,8 +325,9 @@ def test_a_principal_without_the_right_is_refused_and_the_attempt_is_audited(ws)
 def test_content_of_another_tenant_is_refused(ws):
     reply = ws.model("m").chat(CANARY)
     (entry,) = ws.boundary.content.entries()
-    with pytest.raises(RefusedError):
-        ws.bind(tenant="globex").content(entry.id, reason="r")
+    for content in (entry.id, "20261230-0123456789abcdef"):  # the one is refused as the other
+        with pytest.raises(NotFoundError, match=f"no sealed content has the id '{content}'\n"):
+            ws.bind(tenant="globex").content(content, reason="r")
     assert ws.content(reply, reason="r").entry.tenant == "acme"
 
 
@@ -353,6 +354,8 @@ def test_an_admin_of_another_use_case_opens_nothing_and_erases_nothing(ws, monke
     )
     with pytest.raises(PolicyError, match="open_content"):
         run("erase", "--tenant", entry.tenant, "--subject", "cust-1")
+    with pytest.raises(PolicyError, match="open_content"):
+        run("purge")
     assert ws.content(reply, reason="complaint")
     (ws.root / "params.yaml").write_text(params)
     assert "destroyed" in run("erase", "--tenant", entry.tenant, "--subject", "cust-1")
@@ -395,6 +398,7 @@ def test_the_commands_list_open_erase_and_purge(ws, monkeypatch):
         run("open", entry["id"], "--reason", "complaint")
     assert "removed 0" in run("purge")
     assert rows(ws, action="erase")
+    assert rows(ws, action="purge_content")[-1]["facts"] == {"entries": 0}
 
 
 def with_content(folder: Path, content: str) -> Path:

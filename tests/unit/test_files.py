@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -189,3 +191,10 @@ def test_an_old_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
     path.unlink()
     with pytest.raises(FileNotFoundError):
         text_of(path)
+
+
+def test_threads_that_read_files_of_new_types_at_once_all_read_them():
+    kinds = [dataclasses.make_dataclass(f"Kind{n}", [("a", int)]) for n in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(lambda kind: files.parse(kind, {"a": 1}, where="x").a, kinds))
+    assert read == [1] * 200

@@ -129,3 +129,35 @@ def test_what_a_killed_process_left_at_the_same_path_is_removed_first(folder):
     with folders.written(folder, new=made(folder, "fixed")) as new:
         assert list(new.iterdir()) == []
     assert list(folder.iterdir()) == [] and names(folder) == ["kept"]
+
+
+def test_a_folder_of_any_depth_and_of_any_mode_is_removed(folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").write_text("kept")
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "dark").mkdir()
+    (folder / "dark" / "file").write_text("x")
+    (folder / "dark" / "below").mkdir()
+    for name in ("dark/below", "dark"):
+        (folder / name).chmod(0o100)
+    here = Path.cwd()
+    try:
+        os.chdir(folder)
+        for _ in range(2_000):
+            Path("d").mkdir()
+            os.chdir("d")
+        with pytest.raises(RecursionError):
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.chdir(here)
+    folders.remove(folder)
+    assert not folder.exists() and (tmp_path / "elsewhere" / "kept").exists()
+
+
+@pytest.mark.parametrize("name", ["missing", "file", "link"])
+def test_what_is_no_folder_is_not_removed(tmp_path, name):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    folders.remove(tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "link", "target"}

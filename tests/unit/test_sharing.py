@@ -76,6 +76,22 @@ def test_a_run_kills_at_two_points_of_its_seed_in_their_order_and_a_soak_at_all(
     assert sizes.kill_points(points[:2]) == points[:2]
 
 
+def test_a_run_takes_some_tests_of_a_family_by_its_seed_and_a_soak_all(soak, monkeypatch):
+    def item(name, family=None):
+        mark = family and SimpleNamespace(args=(family, 2))
+        return SimpleNamespace(nodeid=name, get_closest_marker=lambda _: mark)
+
+    items = [item("other"), *(item(f"long {n}", "long") for n in range(5)), item("alone", "another")]
+    left = set()
+    for seed in range(40):
+        monkeypatch.setattr(sizes, "SEED", seed)
+        out = [item.nodeid for item in sizes.left_to_soak(items)]
+        assert out == [item.nodeid for item in sizes.left_to_soak(items[::-1])]
+        assert len(out) == (0 if soak else 3)
+        left.update(out)
+    assert left == (set() if soak else {f"long {n}" for n in range(5)})
+
+
 def test_the_number_of_examples_reaches_hypothesis(soak):
     asked = []
 

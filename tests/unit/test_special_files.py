@@ -15,7 +15,7 @@ from workbench.experiments.dataset import Dataset
 from workbench.experiments.inputs import read
 from workbench.experiments.runs import load_runs
 from workbench.jobs import publishing, slots
-from workbench.jobs.ledger import RunLedger
+from workbench.jobs.ledger.sqlite import SqliteLedger
 from workbench.memory import tombstones
 from workbench.memory.cipher import IdCipher, load_cipher
 from workbench.memory.snapshot import read_manifest
@@ -50,7 +50,7 @@ READERS = {
     "runs.json": lambda path: load_runs(path.parent),
     "manifest.json": lambda path: read_manifest(path.parent),
     "memory.db": Database,
-    "jobs.db": lambda path: RunLedger(path, clock=FakeClock()).history(),
+    "jobs.db": lambda path: SqliteLedger(path, clock=FakeClock()).history(),
     "memory.key": lambda path: load_cipher(path, environment={}),
     "forgotten.jsonl": lambda path: tombstones.TombstoneLog(path).marks(KEY),
     "connections.jsonl": egress.reported,

@@ -95,6 +95,17 @@ def test_a_large_file_is_refused_before_it_is_read(tmp_path):
         files.read_yaml(tmp_path / "f.yaml")
 
 
+def test_a_text_that_is_parsed_again_has_a_value_of_its_own():
+    text = "a: {b: [1]}\nat: [2026-11-30, 2026-11-30T12:00:00+02:00, 0.5]\n"
+    first = files.parse_yaml(text, where="f.yaml")
+    assert files.parse_yaml(text, where="f.yaml") == first
+    first["a"]["b"].append(2)
+    assert files.parse_yaml(text, where="f.yaml")["a"] == {"b": [1]}
+    for name in ("f.yaml", "g.yaml"):
+        with pytest.raises(ConfigError, match=rf"^{name}:1: "):
+            files.parse_yaml("a: [", where=name)
+
+
 def test_yaml_within_the_bounds_has_its_exact_value(tmp_path):
     text = '\ufeffa: &a [1, 0x10, 1.5]\nb: [*a, *a]\nc: {<<: {d: 2025-02-28}, e: "\\ud83d\\ude00"}\n'
     text += "f: 18446744073709551615\n"

@@ -8,7 +8,8 @@ from calls import behind, chat
 
 from workbench import wire
 from workbench.errors import NoAnswerError
-from workbench.models.clients import Caller, openai_client
+from workbench.models.client_requests import Caller
+from workbench.models.clients import openai_client
 from workbench.models.handle import ModelHandle
 from workbench.testing.fakes import FakeModel
 from workbench.types import Event, Usage

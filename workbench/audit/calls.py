@@ -13,6 +13,7 @@ from workbench.audit.signing import AuditPseudonyms
 _FACTS: Final = (
     "input_tokens", "output_tokens", "cost_usd", "source", "fallback_reason", "data_class", "findings",
     "privacy", "checks", "content", "job", "replayed", "purpose", "prompt",
+    "api_key",
 )  # fmt: skip
 #: The fields of a decision that a row has.
 _DECISION: Final = ("id", "allowed", "policies", "policy_set", "observed")

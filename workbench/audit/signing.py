@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import functools
 import hashlib
 import os
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from workbench import files
-from workbench.errors import ConfigError
+from workbench.files import ed25519
 from workbench.files.keys import keyed_digest, load_key
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class Signer:
             return cls(key=_private(text.encode(), where=KEY_VARIABLE))
         path = keys / _SIGNING
         data = _kept(path)
-        return cls(key=_private(data or files.write_once(path, _new_key()), where=str(path)))
+        return cls(key=_private(data or files.write_once(path, ed25519.new_private_pem()), where=str(path)))
 
     def sign(self, checkpoint: Checkpoint) -> str:
         """Return the signature of a checkpoint in base64."""
@@ -67,9 +66,7 @@ class Signer:
 
     def public_pem(self) -> bytes:
         """Return the public key as PEM text, which an auditor needs."""
-        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-        return self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        return ed25519.public_pem(self.key.public_key())
 
     @property
     def key_id(self) -> str:
@@ -95,17 +92,8 @@ class AuditPseudonyms:
 
 def public_key(data: bytes, *, where: str) -> Ed25519PublicKey:
     """Return the Ed25519 public key in PEM text; raise ConfigError for other text."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    with contextlib.suppress(ValueError, TypeError):
-        key = load_pem_public_key(data)
-        if isinstance(key, Ed25519PublicKey):
-            return key
-    raise ConfigError(
-        f"{where} holds no Ed25519 public key",
-        hint="ask the owner of the log for it: workbench audit key > public.pem",
-    )
+    hint = "ask the owner of the log for it: workbench audit key > public.pem"
+    return ed25519.public_key(data, where=where, hint=hint)
 
 
 def key_id_of(key: Ed25519PublicKey) -> str:
@@ -136,23 +124,6 @@ def _kept(path: Path) -> bytes:
         return b""
 
 
-def _new_key() -> bytes:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-    key = Ed25519PrivateKey.generate()
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
 def _private(data: bytes, *, where: str) -> Ed25519PrivateKey:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    with contextlib.suppress(ValueError, TypeError):
-        key = load_pem_private_key(data, password=None)
-        if isinstance(key, Ed25519PrivateKey):
-            return key
-    raise ConfigError(
-        f"{where} holds no Ed25519 private key in PEM",
-        hint="make one: openssl genpkey -algorithm ed25519 -out audit.pem",
-    )
+    hint = "make one: openssl genpkey -algorithm ed25519 -out audit.pem"
+    return ed25519.private_key(data, where=where, hint=hint)

@@ -6,21 +6,21 @@ import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 import orjson
 
 from workbench import config, files
+from workbench.budgets.refusal import OF_KEY
 from workbench.config import BudgetRule
 from workbench.context import Context, instant
+from workbench.identity import GrantScope, KeyBudget
 from workbench.layout import PARAMS
 from workbench.ports.budget import MEASURES, Account, Amounts, Measure
 
 #: Dimensions that name a period; the others are properties of a call.
 _PERIODS: Final = {"day": "%Y-%m-%d", "month": "%Y-%m"}
 _DAY_S: Final = 86_400
-#: Most bytes of params.yaml.
-_MOST_BYTES: Final = 4_000_000
 #: Most calls of different kinds whose accounts are kept in memory.
 _MOST_KEPT: Final = 4096
 
@@ -40,25 +40,19 @@ def read(root: Path) -> BudgetSettings:
 
     The other keys are not checked: a promoted job reads the budgets of today beside the code of its version.
     """
-    path = root / PARAMS
-    return _read(path) if path.exists() else BudgetSettings()
+    return _read(root / PARAMS)
 
 
 @files.until_changed
 def _read(path: Path) -> BudgetSettings:
-    text = files.read_text(path, hint="git checkout -- params.yaml", limit=_MOST_BYTES)
-    if "budget" not in text:  # to parse the file takes longer than to connect
-        return BudgetSettings()
-    raw = files.parse_yaml(text, where=str(path), hint=config.MALFORMED)
-    known = {item.name for item in fields(BudgetSettings)}
-    section = {key: value for key, value in raw.items() if key in known}
-    found = files.parse(BudgetSettings, section, where=str(path), hint="see docs/budgets.md for every key")
+    hint = "see docs/budgets.md for every key"
+    found = config.read_sections(path.parent, BudgetSettings, words=("budget",), hint=hint)
     config.check_budgets(found.budgets, found.budget_url, found.budget_password_env, where=str(path))
     return found
 
 
 class DeclaredBudgets:
-    """The accounts of calls in the declared budgets.
+    """The accounts of calls in the declared budgets, and in that of their API key.
 
     Days and months are those of UTC by the clock of the call's context. A clock that is set back counts into
     the earlier period's account, which still holds what was spent in it.
@@ -66,7 +60,7 @@ class DeclaredBudgets:
 
     def __init__(self, rules: Mapping[str, BudgetRule]) -> None:
         self._rules = dict(rules)
-        self._kept: dict[tuple[str | int, ...], tuple[Account, ...]] = {}
+        self._kept: dict[tuple[str | int | KeyBudget | None, ...], tuple[Account, ...]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._rules)
@@ -78,10 +72,13 @@ class DeclaredBudgets:
 
     def accounts(self, context: Context) -> tuple[Account, ...]:
         """Return the accounts that a call with this context takes from, in the order of params.yaml."""
+        if not self._rules and context.grant.budget is None:
+            return ()
         now = context.clock.now()
         seen = (
             context.use_case, context.tenant, context.principal.name, context.purpose, context.job,
-            context.run, context.phase, int(now.timestamp() // _DAY_S),
+            context.run, context.phase, context.grant.api_key, context.grant.budget,
+            int(now.timestamp() // _DAY_S),
         )  # fmt: skip
         found = self._kept.get(seen)
         if found is None:
@@ -117,6 +114,8 @@ class DeclaredBudgets:
             # A call outside of a job or a run takes nothing from a budget per job or run.
             if all(key.values()) and _named(rule, of_call):
                 yield _account(name, rule, key, now, context.phase)
+        if context.grant.budget is not None:
+            yield _account_of_key(context.grant, context.grant.budget, now)
 
 
 def least(rule: BudgetRule, amounts: Amounts) -> Measure | None:
@@ -135,6 +134,7 @@ def _properties(context: Context) -> dict[str, str]:
         "use_case": context.use_case,
         "job": context.job,
         "run": context.run,
+        "api_key": context.grant.api_key,
     }
 
 
@@ -155,6 +155,14 @@ def _account(name: str, rule: BudgetRule, key: Mapping[str, str], now: dt.dateti
         enforced=rule.enforced(phase),
         renews=_renews(rule, now.astimezone(dt.UTC)),
     )
+
+
+def _account_of_key(scope: GrantScope, budget: KeyBudget, now: dt.datetime) -> Account:
+    """Return the account of an API key's own budget, which refuses in every phase."""
+    periods: tuple[Literal["day", "month"], ...] = (budget.per,) if budget.per else ()
+    rule = BudgetRule(usd=budget.usd, tokens=budget.tokens, calls=budget.calls, per=periods)
+    named: dict[str, str] = {unit: now.astimezone(dt.UTC).strftime(_PERIODS[unit]) for unit in periods}
+    return _account(OF_KEY, rule, {"api_key": scope.api_key, **named}, now, phase="")
 
 
 def _limits(rule: BudgetRule) -> tuple[int | None, ...]:

@@ -8,6 +8,8 @@ from workbench.budgets.books import Claim, Shortage
 from workbench.errors import BudgetExceededError, OverloadedError
 from workbench.ports.budget import MEASURES, SCALES, Measure
 
+#: The budget that an API key states itself; no budget of params.yaml can have this name.
+OF_KEY: Final = "API key"
 _SHOWN: Final = {"usd": "${}", "tokens": "{} tokens", "calls": "{} calls", "seconds": "{} s of model time"}
 
 
@@ -30,10 +32,13 @@ def exceeded(shortage: Shortage) -> BudgetExceededError:
     smaller = ", or lower max_tokens of the request" if measure in {"usd", "tokens"} else ""
     renews = f"; it renews at {account.renews}" if account.renews else "; it has no period and never renews"
     scale = SCALES[index]
+    raised = f"raise budgets.{account.budget}.{measure} in params.yaml{smaller}; see: workbench budget"
+    if account.budget == OF_KEY:
+        raised = f"workbench keys issue --{measure} NUMBER   # a key with a larger budget{smaller}"
     return BudgetExceededError(
         f"budget {account}: the call may take {shown(measure, shortage.needed)}, and {left} of "
         f"{shown(measure, limit)} are left{renews}",
-        hint=f"raise budgets.{account.budget}.{measure} in params.yaml{smaller}; see: workbench budget",
+        hint=raised,
         budget=str(account),
         measure=measure,
         limit=limit / scale,

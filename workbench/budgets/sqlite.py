@@ -12,10 +12,8 @@ from typing import Any, Final
 
 import orjson
 
-from workbench import locking
 from workbench.budgets.books import AccountEntry, Claim, Held, Waiter
-from workbench.errors import ConfigError
-from workbench.sqlite_file import connect, translated
+from workbench.sqlite_file import connect, prepare, translated
 
 SCHEMA: Final = 1
 #: Seconds for which an expired reservation can still be settled.
@@ -109,16 +107,7 @@ class SqliteBudgets:
         return self._db
 
     def _prepare(self, db: sqlite3.Connection) -> None:
-        if not _schema(db):
-            with locking.locked(self._path.parent):
-                if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    db.execute("PRAGMA journal_mode = WAL")
-                    db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
-        if (found := _schema(db)) != SCHEMA:
-            raise ConfigError(
-                f"{self._path} has schema {found}, this workbench knows schema {SCHEMA}",
-                hint="use the workbench that wrote it",
-            )
+        prepare(db, self._path, _TABLES, schema=SCHEMA)
         if not db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'would_refuse'").fetchone()[0]:
             db.executescript(f"BEGIN IMMEDIATE; {_OBSERVED} COMMIT;")
 
@@ -216,10 +205,6 @@ def _file_of(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _schema(db: sqlite3.Connection) -> int:
-    return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _json(values: Iterable[Any]) -> str:

@@ -18,8 +18,12 @@ from workbench.cli.calls import calls
 from workbench.cli.content import content
 from workbench.cli.data import data
 from workbench.cli.doctor import doctor
+from workbench.cli.evidence import evidence
+from workbench.cli.gateway import gateway
+from workbench.cli.impact import impact
 from workbench.cli.init import init
 from workbench.cli.jobs import jobs
+from workbench.cli.keys import keys
 from workbench.cli.memory import memory
 from workbench.cli.moderation import moderation
 from workbench.cli.new import new
@@ -272,7 +276,7 @@ def _explained(function: Callable[[], Any]) -> int:
 
 for _command in (
     audit, budget, content, data, memory, doctor, new, init, promote, rollback, jobs, calls, moderation,
-    assess, approve,
+    assess, approve, gateway, keys, evidence, impact,
 ):  # fmt: skip
     cli.add_command(_command)
 

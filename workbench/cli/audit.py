@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,9 @@ import click
 from workbench import config, layout
 from workbench.cli.output import Json, say
 from workbench.cli.output import show as show_result
+from workbench.cli.retention import purge_day
 from workbench.display import Card
-from workbench.errors import ConfigError, NotFoundError
+from workbench.errors import NotFoundError
 
 if TYPE_CHECKING:
     from workbench.records.calls import Chosen
@@ -135,7 +135,7 @@ def purge(*, before: str | None, as_json: bool) -> None:
     from workbench.identities.providers import principal_of_command
 
     root = config.find_root()
-    day = _purge_day(root, before)
+    day = purge_day(root, before, command="audit")
     removed = purged(chain_at(root), day, by=principal_of_command(root))
     facts = {"before": day.isoformat(), "rows": removed}
     say(facts, f"removed {removed:,} audit rows of days before {day}", as_json=as_json)
@@ -196,20 +196,6 @@ def _visible(root: Path, since: str | None = None) -> Chosen:
     from workbench.workspace.history import chosen_of_process, moment_of
 
     return chosen_of_process(root, since=moment_of(since))
-
-
-def _purge_day(root: Path, before: str | None) -> dt.date:
-    """Return the day before which rows are removed; raise ConfigError when nothing says it."""
-    if before is not None:
-        config.check_day(before, where="--before")
-        return dt.date.fromisoformat(before)
-    days = config.load_params(root).retention.audit_days
-    if days is None:
-        raise ConfigError(
-            "params.yaml states no retention of the audit log, so all of it is kept",
-            hint="workbench audit purge --before DAY, or write retention: {audit_days: 400} into it",
-        )
-    return dt.datetime.now(dt.UTC).date() - dt.timedelta(days=days)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -10,8 +10,8 @@ import click
 
 from workbench import config, layout
 from workbench.cli.output import Json, say, show
+from workbench.cli.retention import purge_day
 from workbench.display import Card
-from workbench.errors import ConfigError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -175,7 +175,7 @@ def purge(*, before: str | None, as_json: bool) -> None:
     from workbench.records.segments import purge as purge_calls
 
     root = config.find_root()
-    day = _purge_day(root, before)
+    day = purge_day(root, before, command="calls")
     removed = purge_calls(root / layout.CALLS, day)
     outcomes = purge_outcomes(root / layout.OUTCOMES, day)
     purge_decisions(root, day)
@@ -188,20 +188,6 @@ def _say_found(title: str, found: pl.DataFrame, chosen: Chosen, *, as_json: bool
     from workbench.workspace.history import hidden_note
 
     say(_plain(found), _table(title, found) + hidden_note(chosen.hidden), as_json=as_json)
-
-
-def _purge_day(root: Path, before: str | None) -> dt.date:
-    """Return the day before which calls are removed; raise ConfigError when nothing says it."""
-    if before is not None:
-        config.check_day(before, where="--before")
-        return dt.date.fromisoformat(before)
-    days = config.load_params(root).retention.calls_days
-    if days is None:
-        raise ConfigError(
-            "params.yaml states no retention of calls, so all are kept",
-            hint="workbench calls purge --before DAY, or write retention: {calls_days: 400} into it",
-        )
-    return dt.datetime.now(dt.UTC).date() - dt.timedelta(days=days)
 
 
 def _chosen(root: Path, **which: str | None) -> Chosen:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import itertools
 
 import click
@@ -107,8 +106,10 @@ def erase(*, tenant: str, subject: str, as_json: bool) -> None:
 @content.command()
 @Json()
 def purge(*, as_json: bool) -> None:
-    """Remove what has expired."""
-    from workbench.workspace.opening import content_at
+    """Remove what has expired in all use cases, of which the policies must permit you to open content."""
+    from workbench.identities.providers import identity_of_process
+    from workbench.workspace.opening import purge_content
 
-    removed = content_at(config.find_root()).purge(dt.datetime.now(dt.UTC).date())
+    root = config.find_root()
+    removed = purge_content(root, found=identity_of_process(config.load_params(root).identity, root))
     say({"removed": removed}, f"removed {removed:,} expired entries", as_json=as_json)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from workbench import config
 from workbench.cli.output import Json, say
 from workbench.display import Card
-from workbench.identities.providers import principal_of_command
-from workbench.moderation.held import HeldAnswer
+
+if TYPE_CHECKING:
+    from workbench.moderation.held import HeldAnswer
 
 _SHOWN = ("id", "at", "expires", "use_case", "tenant", "principal", "check", "state", "by", "reason")
 _reason = click.option("--reason", required=True, metavar="TEXT", help="Say why; it is kept with the answer.")
@@ -107,6 +108,8 @@ def _facts(held: HeldAnswer) -> dict[str, str]:
 
 
 def _is_admin(root: Path, held: HeldAnswer) -> bool:
+    from workbench.identities.providers import principal_of_command
+
     case = config.load_params(root).use_cases.get(held.use_case)
     who = principal_of_command(root)
     return case is not None and bool(case.rights(who.name, who.assurance)["admin"])

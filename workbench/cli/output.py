@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from workbench import files
+from workbench.display import harmless
 from workbench.errors import ConfigError
 
 #: Most bytes of a file name, without those of its temporary name.
@@ -34,7 +35,9 @@ def masked(text: str) -> str:
     """Return a text for the terminal, with masks in place of secrets and identifiers.
 
     Names of people and addresses of machines stay: the output of commands is full of what looks alike.
+    What a terminal obeys is shown as escapes: texts of notebooks, rows and approvals may hold it.
     """
+    text = harmless(text)
     if not _LOOKS.search(text):
         return text
     from workbench.privacy.repository import masked_output

@@ -4,6 +4,7 @@ No file holds a secret: a setting holds the name of an environment variable.
 """
 
 from workbench.config.budgets import BudgetDimension, BudgetOnly, BudgetRule, Enforce, check_budgets
+from workbench.config.confinement import ConfinementMode, ExecutionSettings
 from workbench.config.content import ContentKeeping
 from workbench.config.data_classes import (
     DataAction,
@@ -13,9 +14,10 @@ from workbench.config.data_classes import (
     OwnTerms,
     Privacy,
     check_data_classes,
+    check_own_terms,
     data_rules,
 )
-from workbench.config.execution import EXECUTION_VARIABLE, Execution, Mode
+from workbench.config.execution import EXECUTION_VARIABLE, INHERITED, Execution, Mode
 from workbench.config.forms import (
     check_day,
     check_inside,
@@ -24,6 +26,7 @@ from workbench.config.forms import (
     secret,
     variable_part,
 )
+from workbench.config.gateway import DEFAULT_ADDRESS, GatewayLimits, GatewaySettings, GatewayTls, is_loopback
 from workbench.config.identity import IdentitySettings, TokenClaims
 from workbench.config.jobs import Job, JobLimits, Limits, Timing
 from workbench.config.limits import AnswerCaching, RunLimits
@@ -31,12 +34,16 @@ from workbench.config.models import ModelChoice, Price, StatedAnswer
 from workbench.config.moderation import ModerationHook, ModerationRules
 from workbench.config.params import (
     MALFORMED,
+    LastValid,
     Params,
     RecordRetention,
     find_root,
     job,
+    keep_last_valid,
     load_params,
+    read_sections,
     run_limits,
+    run_settings,
     use_case,
 )
 from workbench.config.policy import PolicyMode
@@ -55,9 +62,11 @@ from workbench.config.use_case import (
 )
 
 __all__ = [
+    "DEFAULT_ADDRESS",
     "DEFAULT_AWAKE",
     "DEFAULT_MEMORY_URL",
     "EXECUTION_VARIABLE",
+    "INHERITED",
     "MALFORMED",
     "TENANT",
     "AnswerCaching",
@@ -65,6 +74,7 @@ __all__ = [
     "BudgetDimension",
     "BudgetOnly",
     "BudgetRule",
+    "ConfinementMode",
     "ContentKeeping",
     "DataAction",
     "DataClass",
@@ -73,9 +83,14 @@ __all__ = [
     "Destination",
     "Enforce",
     "Execution",
+    "ExecutionSettings",
+    "GatewayLimits",
+    "GatewaySettings",
+    "GatewayTls",
     "IdentitySettings",
     "Job",
     "JobLimits",
+    "LastValid",
     "Limits",
     "MemoryServer",
     "Mode",
@@ -99,15 +114,20 @@ __all__ = [
     "check_data_classes",
     "check_day",
     "check_inside",
+    "check_own_terms",
     "check_quality",
     "check_tenant",
     "data_rules",
     "find_root",
+    "is_loopback",
     "job",
+    "keep_last_valid",
     "load_params",
     "memory_server",
     "pinned",
+    "read_sections",
     "run_limits",
+    "run_settings",
     "secret",
     "use_case",
     "variable_part",

@@ -13,7 +13,9 @@ from workbench import files
 from workbench.config.forms import NAME
 from workbench.errors import ConfigError
 
-BudgetDimension = Literal["tenant", "principal", "purpose", "use_case", "job", "run", "day", "month"]
+BudgetDimension = Literal[
+    "tenant", "principal", "purpose", "use_case", "job", "run", "api_key", "day", "month"
+]  # fmt: skip
 Enforce = Literal["observe", "refuse"]
 #: Most dollars, tokens, calls or seconds of a budget: the ledger counts in 64 bits.
 _MOST_BUDGET = 1e9
@@ -29,6 +31,7 @@ class BudgetOnly:
     purpose: str | tuple[str, ...] | None = None
     use_case: str | tuple[str, ...] | None = None
     job: str | tuple[str, ...] | None = None
+    api_key: str | tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,9 @@ from workbench.config.use_case import MemoryServer
 
 Mode = Literal["live", "record", "replay", "auto"]
 EXECUTION_VARIABLE = "WORKBENCH_EXECUTION"
+#: The gateway of a confined kernel, whose launcher sets a variable to the descriptor's number.
+INHERITED = "fd"
+_DESCRIPTOR_VARIABLE = "WORKBENCH_GATEWAY_FD"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,11 +22,12 @@ class Execution:
     """The settings that a runner passes to a kernel.
 
     The kernel reads `judge_tape`, then `tape`, searches the snapshot `memory`, takes its dataset from `cases`
-    and writes runs to `out`, used recording keys to `used` and progress to `progress`. `task_digest` leaves
-    out `explore` cells.
+    and writes runs to `out` and progress to `progress`. `task_digest` leaves out `explore` cells.
     `memory_server` replaces the server of params.yaml and has no fallback. Of a job, `pins` bind bare names,
     `ws.publish` writes to `publish`, a larger share than `broken` of broken rows holds the output back, and
-    the repository `home` keeps the state.
+    the repository `home` keeps the state. `gateway` is the address of the run's gateway, which then answers
+    every call: `unix:PATH`, or `fd:NUMBER` for an inherited descriptor. `snapshots` then has the digest of
+    the pinned snapshot by the name of its memory.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -36,7 +40,6 @@ class Execution:
     memory: str | None = None
     cases: str | None = None
     out: str | None = None
-    used: str | None = None
     progress: str | None = None
     job: str | None = None
     run: str | None = None
@@ -49,6 +52,8 @@ class Execution:
     journal: str | None = None
     live_memory: bool = False
     memory_server: MemoryServer | None = None
+    gateway: str | None = None
+    snapshots: dict[str, str] = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
         """Return the environment variable that passes this execution to the kernel."""
@@ -62,4 +67,7 @@ class Execution:
             return None
         import orjson
 
-        return files.parse(cls, orjson.loads(text), where=EXECUTION_VARIABLE)
+        found = files.parse(cls, orjson.loads(text), where=EXECUTION_VARIABLE)
+        if found.gateway != INHERITED:
+            return found
+        return dataclasses.replace(found, gateway=f"fd:{os.environ.get(_DESCRIPTOR_VARIABLE, '')}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from workbench import files
+from workbench.config.confinement import ExecutionSettings
 from workbench.config.forms import NAME, check_inside
 from workbench.config.limits import RunLimits, check_run_limits
 from workbench.errors import ConfigError, nearest
@@ -69,6 +70,7 @@ class Job:
     input: str | None = None
     schedule: Timing | None = None
     limits: JobLimits = field(default_factory=JobLimits)
+    execution: ExecutionSettings = field(default_factory=ExecutionSettings)
 
 
 def check_job(path: Path, name: str, declared: Job, use_cases: Collection[str]) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from workbench import files
 from workbench.config.forms import check_inside
 from workbench.errors import ConfigError
-from workbench.moderation.held import KEEP_DAYS
-from workbench.moderation.hooks import KINDS, CheckKind
-from workbench.moderation.topics import FOLDER, topics_of
 
+if TYPE_CHECKING:
+    from workbench.moderation.hooks import CheckKind
+
+# Every process reads params.yaml, and few use cases have checks: what knows them is imported for those.
+
+#: Days for which a held answer is kept unless the use case states others.
+KEEP_DAYS: Final = 30
 CheckName = Literal[
     "instructions", "exfiltration", "prompt_leak", "size", "characters", "topics", "grounded", "classifier"
 ]
@@ -113,6 +117,8 @@ def check_moderation(where: str, rules: ModerationRules | None, *, phase: str) -
         raise ConfigError(
             f"{where}.keep_held is {files.shortened(rules.keep_held)!r}, not days", hint="keep_held: 30 days"
         )
+    from workbench.moderation.hooks import KINDS
+
     titles = [(hook.title, hook.direction) for hook in rules.checks]
     for number, hook in enumerate(rules.checks):
         at = f"{where}.checks[{number}]"
@@ -166,8 +172,12 @@ def _check_options(at: str, hook: ModerationHook, kind: CheckKind) -> None:
         if wrong:
             raise ConfigError(f"{at}: {problem}", hint="docs/moderation.md has a table of the options")
     if hook.file is not None:
+        from workbench.moderation.topics import FOLDER
+
         check_inside(hook.file, where=f"{at}.file")
         if not hook.file.startswith(f"{FOLDER}/"):
             raise ConfigError(f"{at}.file is not in {FOLDER}", hint=f"move it there: {FOLDER}/topics.txt")
     if hook.words is not None:
+        from workbench.moderation.topics import topics_of
+
         topics_of([(f"{at}.words", word) for word in hook.words], where=f"{at}.words")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from workbench import files
 from workbench.config.assessments import check_known_classes
 from workbench.config.audit import AuditSettings
 from workbench.config.budgets import BudgetRule, check_budgets
+from workbench.config.confinement import ExecutionSettings, check_execution
 from workbench.config.content import check_content
 from workbench.config.data_classes import DataClass, OwnTerms, check_data_classes, check_own_terms, data_rules
+from workbench.config.gateway import GatewaySettings, check_gateway
 from workbench.config.identity import IdentitySettings, check_identity
 from workbench.config.jobs import Job, check_job
 from workbench.config.limits import RunLimits
 from workbench.config.use_case import UseCase, check_use_case
-from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.errors import ConfigError, NotFoundError, WorkbenchError, nearest
 from workbench.layout import PARAMS
 
 #: What to do when params.yaml is malformed: a checkout alone would discard every edit.
@@ -24,6 +28,12 @@ MALFORMED = (
     f"correct that line: git diff -- {PARAMS} shows what changed; "
     f"to discard all edits: git checkout -- {PARAMS}"
 )
+
+_Sections = TypeVar("_Sections")
+#: Most bytes of the file.
+_MOST_BYTES: Final = 4_000_000
+#: Seconds for which a server that keeps the last valid file does not look at it again.
+_LOOKED_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +64,7 @@ class Params:
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     data_classes: dict[str, DataClass] = field(default_factory=dict)
     privacy: OwnTerms = field(default_factory=OwnTerms)
+    gateway: str | GatewaySettings = "auto"
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -71,9 +82,77 @@ def find_root(start: Path | None = None) -> Path:
 def load_params(root: Path) -> Params:
     """Return the checked content of `params.yaml`; raise ConfigError for an invalid key or value.
 
-    A process parses the file again only after it has changed, so do not change the returned value.
+    A process parses the file again only after it has changed, so do not change the returned value. After
+    `keep_last_valid` an edit that made it invalid changes nothing.
     """
-    return _parsed(root / PARAMS)
+    path = root / PARAMS
+    kept = _last_valid.get(path)
+    return _parsed(path) if kept is None else kept.params()
+
+
+def read_sections(root: Path, kind: type[_Sections], *, words: Iterable[str], hint: str) -> _Sections:
+    """Return the keys of `params.yaml` that are fields of `kind`, all with defaults; the others are not read.
+
+    A promoted job reads the budgets and the classes of data of today beside the code of its version, which
+    may know fewer keys than today's file has. A file without any of `words` is not parsed; it and a missing
+    file have none of the keys.
+    """
+    path = root / PARAMS
+    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    if path in _last_valid:
+        params = _last_valid[path].params()
+        return kind(**{name: getattr(params, name) for name in known})
+    if not path.exists():
+        return kind()
+    text = files.read_text(path, hint=f"git checkout -- {PARAMS}", limit=_MOST_BYTES)
+    if not any(word in text for word in words):  # to parse the file takes longer than to connect
+        return kind()
+    raw = files.parse_yaml(text, where=str(path), hint=MALFORMED)
+    stated = {key: value for key, value in raw.items() if key in known}
+    return files.parse(kind, stated, where=str(path), hint=hint)
+
+
+def keep_last_valid(root: Path) -> LastValid:
+    """Let this process, a server, go on with the last valid `params.yaml` after an edit that is not valid.
+
+    Raise ConfigError when it is not valid now.
+    """
+    return _last_valid.setdefault(root / PARAMS, LastValid(root / PARAMS))
+
+
+class LastValid:
+    """The last valid content of a `params.yaml`. `problem` is the error of a later edit, "" without one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._params = _parsed(path)
+        self._seen, self._at = _state_of(path), time.monotonic()
+        self.problem = ""
+
+    def params(self) -> Params:
+        """Return the content of the file, looked at twice a second, or of the last one that was valid."""
+        now = time.monotonic()
+        if now - self._at < _LOOKED_S:
+            return self._params
+        self._at, seen = now, _state_of(self._path)
+        if seen != self._seen or not self.problem:
+            try:
+                self._params, self.problem = _parsed(self._path), ""
+            except WorkbenchError as error:
+                self.problem = error.message
+            self._seen = seen
+        return self._params
+
+
+_last_valid: dict[Path, LastValid] = {}
+
+
+def _state_of(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @files.until_changed
@@ -89,11 +168,14 @@ def _parsed(path: Path) -> Params:
     for name, case in params.use_cases.items():
         check_use_case(path, name, case)
         check_content(path, name, case.content)
+        check_execution(f"{path}: use_cases.{name}", case.execution)
     for name, declared in params.jobs.items():
         check_job(path, name, declared, params.use_cases)
+        check_execution(f"{path}: jobs.{name}", declared.execution)
     check_budgets(params.budgets, params.budget_url, params.budget_password_env, where=str(path))
     demanding = [name for name, case in params.use_cases.items() if case.assurance == "authenticated"]
     check_identity(params.identity, demanding, where=str(path))
+    check_gateway(params.gateway, where=str(path))
     check_data_classes(params.data_classes, where=str(path))
     check_own_terms(params.privacy, where=f"{path}: privacy")
     for name, case in params.use_cases.items():
@@ -120,6 +202,12 @@ def run_limits(params: Params, case: UseCase, job: str | None) -> RunLimits | No
     declared = params.jobs.get(job) if job else None
     found = declared.limits.of_calls.over(case.limits) if declared else case.limits
     return None if found is None or found == RunLimits() else found
+
+
+def run_settings(params: Params, case: UseCase, job: str | None) -> ExecutionSettings:
+    """Return how the kernel of a run is confined: as its job states, else its use case."""
+    declared = params.jobs.get(job) if job else None
+    return declared.execution.over(case.execution) if declared else case.execution
 
 
 def use_case(params: Params, name: str) -> UseCase:

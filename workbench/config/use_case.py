@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from workbench import files
 from workbench.config.assessments import check_handled
+from workbench.config.confinement import ExecutionSettings
 from workbench.config.content import ContentKeeping
 from workbench.config.data_classes import Privacy
 from workbench.config.forms import NAME, check_day, check_inside, check_quality, check_tenant, variable_part
@@ -139,6 +140,7 @@ class UseCase:
     keepers: tuple[str, ...] | None = None
     assurance: Assurance = "asserted"
     concurrency: int = 4
+    execution: ExecutionSettings = field(default_factory=ExecutionSettings)
     limits: RunLimits | None = None
     cache: AnswerCaching | None = None
     moderation: ModerationRules | None = None

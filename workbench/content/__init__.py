@@ -2,6 +2,14 @@
 
 from workbench.content.calls import CallContent
 from workbench.content.keys import ContentKeys
-from workbench.content.store import ContentEntry, ContentStore, OpenedContent, Opening
+from workbench.content.store import ContentEntry, ContentStore, OpenedContent, Opening, unknown_content
 
-__all__ = ["CallContent", "ContentEntry", "ContentKeys", "ContentStore", "OpenedContent", "Opening"]
+__all__ = [
+    "CallContent",
+    "ContentEntry",
+    "ContentKeys",
+    "ContentStore",
+    "OpenedContent",
+    "Opening",
+    "unknown_content",
+]

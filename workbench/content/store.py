@@ -21,7 +21,7 @@ import orjson
 
 from workbench import files
 from workbench.content.keys import ContentKeys, SubjectKey
-from workbench.errors import CorruptError, NotFoundError, nearest
+from workbench.errors import CorruptError, NotFoundError
 from workbench.records.log import Lines
 
 _ID = re.compile(r"(\d{8})-[0-9a-f]{16}")
@@ -184,11 +184,15 @@ class ContentStore:
             return *mine[0], [item for item in found if item[0].of == content]
         if damaged is not None:
             raise damaged
-        known = [entry.id for entry, _ in zip(self.entries(), range(1_000), strict=False)]
-        raise NotFoundError(
-            f"no sealed content has the id {files.shortened(content)!r} ({nearest(content, known)})",
-            hint="workbench content list; expired content is removed",
-        )
+        raise unknown_content(content)
+
+
+def unknown_content(content: str) -> NotFoundError:
+    """Return the error for an id without content; it names no other id, which may be of another tenant."""
+    return NotFoundError(
+        f"no sealed content has the id {files.shortened(content)!r}",
+        hint="workbench content list; expired content is removed",
+    )
 
 
 def _parsed(line: bytes, path: Path) -> tuple[ContentEntry, bytes]:

@@ -147,8 +147,9 @@ class BudgetControl:
             return
         message = f"the price of {call.target} is unknown, and budget {priced[0]} limits money"
         hint = self._card(call.target).price_hint
-        if call.context.job and any(account.enforced for account in priced):
-            raise RefusedError(f"{message}: the job's call was not made", hint=hint)
+        caller = "job" if call.context.job else "API key" if call.context.api_key else ""
+        if caller and any(account.enforced for account in priced):
+            raise RefusedError(f"{message}: the {caller}'s call was not made", hint=hint)
         if call.target not in self._warned:
             self._warned.add(call.target)
             warnings.warn(f"{message}: its calls take no money from it; {hint}", stacklevel=2)

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from workbench import wire
+from workbench.config.moderation import KEEP_DAYS
 from workbench.controls.position import Position
 from workbench.errors import (
     LimitExceededError,
@@ -20,11 +21,12 @@ from workbench.errors import (
 )
 from workbench.moderation import exchange as texts
 from workbench.moderation.exchange import CheckResult, Exchange, Piece
-from workbench.moderation.held import KEEP_DAYS, HeldAnswers, HeldTexts
+from workbench.moderation.held import HeldAnswers, HeldTexts
 from workbench.moderation.hooks import Hook
 from workbench.moderation.sentences import sentence_end
 from workbench.ports import Call, Handler
 from workbench.types import JSON, Event
+from workbench.wire.contents import without_tokens
 
 #: Inside of privacy, so that a model that classifies sees no identifiers; outside of the cache and of replay,
 #: so that a kept answer is judged by today's checks. Only what a model writes is checked.
@@ -320,7 +322,7 @@ def _redacted(call: Call, answer: JSON, removed: Mapping[texts.Path, list[tuple[
                 direction="out",
             )
         made = texts.with_text(made, path, after)
-    return _without_tokens(made)  # type: ignore[no-any-return]  # of a mapping, a mapping
+    return without_tokens(made)  # type: ignore[no-any-return]  # of a mapping, a mapping
 
 
 def _abstained(call: Call, hook: Hook, answer: JSON, pieces: Sequence[Piece]) -> JSON:
@@ -334,7 +336,7 @@ def _abstained(call: Call, hook: Hook, answer: JSON, pieces: Sequence[Piece]) ->
     made = answer
     for number, piece in enumerate(places):
         made = texts.with_text(made, piece.path, "" if number else text)
-    return _without_tokens(made)  # type: ignore[no-any-return]  # of a mapping, a mapping
+    return without_tokens(made)  # type: ignore[no-any-return]  # of a mapping, a mapping
 
 
 def _is_json(text: str) -> bool:
@@ -343,19 +345,6 @@ def _is_json(text: str) -> bool:
     except orjson.JSONDecodeError:
         return False
     return True
-
-
-def _without_tokens(value: Any) -> Any:
-    """Return an answer without the probabilities of its tokens, which spell its text."""
-    if isinstance(value, Mapping):
-        return {
-            key: _none(part) if key == "logprobs" else _without_tokens(part) for key, part in value.items()
-        }
-    return [_without_tokens(part) for part in value] if isinstance(value, list | tuple) else value
-
-
-def _none(value: Any) -> Any:
-    return [] if isinstance(value, list) else None
 
 
 def _is_text(data: JSON) -> bool:

@@ -252,6 +252,7 @@ def _who(call: Call) -> dict[str, Any]:
         "tenant": context.tenant,
         "principal": context.principal.name,
         "assurance": context.principal.assurance,
+        "api_key": context.api_key,
         "purpose": context.purpose,
         "job": context.job,
         "run": context.run,

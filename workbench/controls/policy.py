@@ -7,7 +7,9 @@ from typing import Any, Final
 
 import orjson
 
+from workbench.context import Context
 from workbench.controls.position import OPERATIONS, Position
+from workbench.errors import RefusedError
 from workbench.ports import Call, Handler
 from workbench.ports.policy import Decision, Policy, PolicyRequest, Resource
 from workbench.types import Event
@@ -72,6 +74,8 @@ class PolicyControl:
         """Note the decision on a call; raise PolicyError if the call is denied."""
         if call.name not in OPERATIONS:
             return  # the stack refuses it, and names the operations that there are
+        if call.context.grant.kind:
+            check_scope(call)
         noted = self._noted(call)
         facts = call.span.facts
         earlier = facts.get("decision")
@@ -85,6 +89,15 @@ class PolicyControl:
             return
         raise noted.made_by.refusal(noted.asked)
 
+    def permits(self, call: Call) -> bool:
+        """Return whether a call would pass; the decision is noted nowhere."""
+        try:
+            check_scope(call)
+        except RefusedError:
+            return False
+        noted = self._noted(call)
+        return noted.allowed or noted.observed
+
     def _noted(self, call: Call) -> Noted:
         """Return what is noted of a call: kept for calls that differ in their content alone."""
         digest = self._policy.digest
@@ -93,7 +106,8 @@ class PolicyControl:
         context, data_class = call.context, self._class_of(call)
         key = (
             context.principal, context.tenant, context.use_case, context.purpose, context.phase, context.job,
-            call.port, call.operation, call.target, data_class, is_unfiltered(call),
+            context.grant.kind, context.grant.confinement, call.port, call.operation, call.target, data_class,
+            is_unfiltered(call),
         )  # fmt: skip
         noted = self._kept.get(key)
         if noted is None:
@@ -132,8 +146,43 @@ def request_of(
             "external": bool(resource.attributes.get("external", False)),
             "environment": "job" if context.job else "explore",
             "unfiltered": is_unfiltered(call),
+            **entry_of(context),
         },
     )
+
+
+def entry_of(context: Context) -> dict[str, str]:
+    """Return what a request to the policies says of how the caller was let in: what is known of it."""
+    found = {"api_key_kind": context.grant.kind, "confinement": context.grant.confinement}
+    return {name: value for name, value in found.items() if value}
+
+
+def check_scope(call: Call) -> None:
+    """Raise RefusedError for a call with a model, a memory or a purpose that its grant is not for.
+
+    A scope cannot be observed only: a key is never good for more than it states.
+    """
+    context, scope = call.context, call.context.grant
+    outside, name = "", ""
+    if not scope.permits(call.port, call.target):
+        outside, name = call.port, call.target
+    elif scope.purposes is not None and context.purpose not in scope.purposes:
+        outside, name = "purpose", context.purpose
+    if outside:
+        raise outside_scope(context, outside, name)
+
+
+def outside_scope(context: Context, outside: str, name: str) -> RefusedError:
+    """Return the error for a model, a memory or a purpose that a grant is not for, or that does not exist."""
+    scope, shown = context.grant, name.partition("@")[0][:80] if outside != "purpose" else name[:80]
+    key = f"the API key {scope.api_key}" if scope.api_key else f"the grant ({scope.kind})"
+    error = RefusedError(
+        f"{key} of {context.principal} is not for the {outside} {shown!r}",
+        hint=f"workbench keys issue --{outside} {shown}   # a key with another scope, docs/keys.md",
+        status=403,
+    )
+    error.reason = "scope"
+    return error
 
 
 def memory_of(call: Call) -> Resource:

@@ -17,7 +17,7 @@ from workbench.errors import ConfigError, PrivacyError, WorkbenchError
 from workbench.ports import Call, Handler
 from workbench.ports.privacy import DeclaredData, Detection, Detector
 from workbench.types import JSON, Event
-from workbench.wire.contents import contents, with_contents
+from workbench.wire.contents import contents, with_contents, without_tokens
 from workbench.wire.passages import Replacement, occurrences, replaced
 from workbench.wire.pseudonyms import RequestPseudonyms, mask
 from workbench.wire.redaction import clean_error
@@ -325,7 +325,7 @@ class RequestTexts:
         hidden = with_contents(whole, self._change_of_answer)
         if hidden is whole:
             return events
-        hidden = _without_tokens(hidden)
+        hidden = without_tokens(hidden)
         return [hidden] if len(events) == 1 else list(speaks.unfold(hidden))
 
     def answered_by_recording(self) -> None:
@@ -395,10 +395,3 @@ class RequestTexts:
 
     def _replacing(self, replacement: Replacement[Detection]) -> Callable[[str], str]:
         return lambda text: replaced(text, self._occurrences(text), replacement)
-
-
-def _without_tokens(value: Any) -> Any:
-    """Return an answer without its log probabilities, whose tokens spell the text."""
-    if isinstance(value, Mapping):
-        return {name: None if name == "logprobs" else _without_tokens(item) for name, item in value.items()}
-    return [_without_tokens(item) for item in value] if isinstance(value, list) else value

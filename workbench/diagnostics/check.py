@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 from workbench import config, files, layout, registry, retrieval
 from workbench.config import UseCase
 from workbench.config.assessments import check_known_classes
 from workbench.diagnostics.budgets import check_met
+from workbench.diagnostics.checked_files import Checked, CheckedFile, tried
 from workbench.diagnostics.kinds import unknown_kinds
+from workbench.diagnostics.operations import operations, trusted_keys
 from workbench.errors import ConfigError, WorkbenchError, nearest
 from workbench.experiments import scorer_file
 from workbench.experiments.dataset import Dataset
@@ -52,56 +52,23 @@ from workbench.workspace.use_case import check_data, stated_dataset
 _Data = Callable[[], tuple[Dataset, list[Page]]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckedFile:
-    """A checked file or setting; `problem` is "" without one. A warning does not fail the check."""
-
-    what: str
-    problem: str = ""
-    warning: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """The result of a check: its findings, with and without problems."""
-
-    findings: tuple[CheckedFile, ...] = field(repr=False)
-
-    @property
-    def passed(self) -> bool:
-        """Whether no finding has a problem; warnings are allowed."""
-        return not any(f.problem and not f.warning for f in self.findings)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the value that `--json` prints."""
-        return {"passed": self.passed, "findings": list(map(dataclasses.asdict, self.findings))}
-
-    def __str__(self) -> str:
-        lines = []
-        for f in self.findings:
-            mark = "ok     " if not f.problem else "warning" if f.warning else "WRONG  "
-            lines.append(f"{mark} {f.what}" + (f": {f.problem}" if f.problem else ""))
-        wrong = sum(bool(f.problem) and not f.warning for f in self.findings)
-        lines.append(f"{wrong} wrong; next: workbench check" if wrong else "all is well; next: make repro")
-        return "\n".join(lines)
-
-
 def check_all(root: Path) -> Checked:
     """Check params.yaml, every asset and the dependencies of each use case; no notebook is run."""
     params = config.load_params(root)
     findings = [CheckedFile(what=str(PARAMS)), *_folders(root), *_assets(root)]
     findings += _assessments(root)
     if params.identity.keys and not params.identity.remote:
-        findings.append(_tried("identity: keys", partial(file_keys, root / params.identity.keys)))
+        findings.append(tried("identity: keys", partial(file_keys, root / params.identity.keys)))
     for name, case in params.use_cases.items():
         findings += _use_case(root, name, case)
     for name, job in params.jobs.items():
-        findings.append(_tried(f"job {name}: sample and schedule", partial(_look_at_job, root, name, job)))
+        findings.append(tried(f"job {name}: sample and schedule", partial(_look_at_job, root, name, job)))
     for name in params.budgets:
-        findings.append(_tried(f"budget {name}", partial(check_met, root, name, params)))
+        findings.append(tried(f"budget {name}", partial(check_met, root, name, params)))
     if params.privacy != config.OwnTerms():
-        findings.append(_tried("privacy: lexicon and detectors", partial(detector_of, root)))
+        findings.append(tried("privacy: lexicon and detectors", partial(detector_of, root)))
     findings += [CheckedFile(what=w, problem=p, warning=True) for w, p in unknown_kinds(root, params)]
+    findings += [*operations(root, params), *trusted_keys(root)]
     findings += _policies(root, params)
     findings += _promoted(root)
     return Checked(findings=tuple(findings))
@@ -148,9 +115,9 @@ def _assets(root: Path) -> Iterator[CheckedFile]:
         yield from _unlisted(root, kind)
         for name in registry.names(root, kind):
             what = f"pipelines/{registry.FOLDERS[kind]}/{name}"
-            yield _tried(what, partial(registry.load, root, kind, name))
+            yield tried(what, partial(registry.load, root, kind, name))
             for reference in _references(root, kind, name):
-                yield _tried(f"{kind} {reference}", partial(look, root, reference))
+                yield tried(f"{kind} {reference}", partial(look, root, reference))
 
 
 def _assessments(root: Path) -> Iterator[CheckedFile]:
@@ -163,7 +130,7 @@ def _assessments(root: Path) -> Iterator[CheckedFile]:
             yield CheckedFile(what=what, problem=problem, warning=True)
             continue
         read = read_approvals if path.name.endswith(".approvals.yaml") else read_assessment
-        yield _tried(what, partial(read, root, name))
+        yield tried(what, partial(read, root, name))
 
 
 def _unlisted(root: Path, kind: str) -> Iterator[CheckedFile]:
@@ -209,7 +176,7 @@ def _check_inside(root: Path, path: str, where: str) -> None:
 def _tape(root: Path, name: str) -> Iterator[CheckedFile]:
     """Yield the finding about a use case's tape; a warning when nothing is recorded yet."""
     for tape in (layout.judge_tape_of(name), layout.tape_of(name)):
-        found = _tried(f"{name}: {tape}", partial(boundary.open_tape, root / tape))
+        found = tried(f"{name}: {tape}", partial(boundary.open_tape, root / tape))
         if not found.problem and not (root / tape).is_file():
             stops = (root / Results(use_case=name).settings).exists()  # the stage that creates it has run
             problem = f"it is missing, and dvc repro alone {'stops without' if stops else 'creates'} it"
@@ -258,29 +225,29 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
             f"the key is called admins now\n  -> rename use_cases.{name}.keepers to admins in params.yaml"
         )
         yield CheckedFile(what=f"{name}: keepers", problem=problem, warning=True)
-    yield _tried(f"{name}: {case.notebook}", notebook)
+    yield tried(f"{name}: {case.notebook}", notebook)
     yield from _screened(root, name, case)
     if case.prompt:
-        yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
+        yield tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
     yield from _models(root, name, case)
     yield from _assessed(root, name, case)
     data = cache(partial(check_data, root, name, case))  # three checks need it, and documents take long
-    yield _tried(f"{name}: {case.data} and its questions", data)
+    yield tried(f"{name}: {case.data} and its questions", data)
     yield from _contaminated(root, name, case, data)
     yield from _quality(root, name, case)
     yield from _tape(root, name)
     yield from _baseline(root, name, case)
     yield from _approach(root, name, case)
     if (impact := case.impact) is not None:
-        yield _tried(f"{name}: {impact}", lambda: load_impact(root, name, impact))
+        yield tried(f"{name}: {impact}", lambda: load_impact(root, name, impact))
     if (rules := case.moderation) is not None:
-        yield _tried(f"{name}: moderation", lambda: hooks_of(root, rules, partial(load_card, root)))
+        yield tried(f"{name}: moderation", lambda: hooks_of(root, rules, partial(load_card, root)))
     yield from _gates(root, name, case, data)
 
 
 def _models(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     """Yield the checks of the model of a use case and of each of its fall-backs."""
-    yield _tried(f"{name}: model {case.model_name}", lambda: boundary.card_of_use_case(root, case))
+    yield tried(f"{name}: model {case.model_name}", lambda: boundary.card_of_use_case(root, case))
     yield from _prices(root, name, case)
     if not case.model_choice.fallback:
         return
@@ -290,7 +257,7 @@ def _models(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
         candidates(primary, case.model_choice.fallback, card_of=partial(load_card, root))
 
     named = ", ".join(case.model_choice.models) or "a stated answer"
-    yield _tried(f"{name}: fall-backs {named}", fallbacks)
+    yield tried(f"{name}: fall-backs {named}", fallbacks)
 
 
 def _assessed(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
@@ -325,7 +292,7 @@ def _prices(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
         if card.price_per_million is not None:
             continue
         what = f"{name}: price of {card.reference}"
-        checked = _tried(what, partial(card.check_priced, why=why))
+        checked = tried(what, partial(card.check_priced, why=why))
         if not checked.problem:
             checked = CheckedFile(what=f"{what}: list price of {card.price_source}")
         yield dataclasses.replace(checked, warning=not jobs)
@@ -426,20 +393,20 @@ def _look_at_job(root: Path, name: str, job: config.Job) -> None:
 def _promoted(root: Path) -> Iterator[CheckedFile]:
     """Check every byte of each promoted version, and the list of stages."""
     for name in registry.names(root, "job"):
-        yield _tried(f"pipelines/jobs/{name}", partial(registry.load, root, "job", name))
+        yield tried(f"pipelines/jobs/{name}", partial(registry.load, root, "job", name))
         for reference in _references(root, "job", name):
             number = int(reference.partition("@")[2])
-            yield _tried(f"job {reference}", partial(jobspec.load, root, name, number))
-    yield _tried(str(layout.PROMOTED), partial(release.check_stages, root))
+            yield tried(f"job {reference}", partial(jobspec.load, root, name, number))
+    yield tried(str(layout.PROMOTED), partial(release.check_stages, root))
 
 
 def _gates(root: Path, name: str, case: UseCase, data: _Data) -> Iterator[CheckedFile]:
-    scorers = _tried(f"{name}: scorers", partial(scorers_of, root, name, case))
+    scorers = tried(f"{name}: scorers", partial(scorers_of, root, name, case))
     yield scorers
-    yield _tried(f"{name}: {layout.verdicts_of(name)}", partial(verdicts.read, root, name))
+    yield tried(f"{name}: {layout.verdicts_of(name)}", partial(verdicts.read, root, name))
     specs = {}
     slices = cache(lambda: slicing_of(root, name, case, data()[0]))
-    sliced = _tried(f"{name}: slices {', '.join(case.slices)}", slices if case.slices else tuple)
+    sliced = tried(f"{name}: slices {', '.join(case.slices)}", slices if case.slices else tuple)
     yield from [sliced] * bool(case.slices)
     for phase, column in case.gates.items():
         what = f"{name}: gates.{phase}"
@@ -462,7 +429,7 @@ def _gates(root: Path, name: str, case: UseCase, data: _Data) -> Iterator[Checke
             problem += f"  -> unscored_rate: {{max: 0.02}} into {name}.gates.{phase}"
             yield CheckedFile(what=what, problem=problem, warning=True)
     if {"mvp", "mlvp"} <= set(specs):
-        yield _tried(
+        yield tried(
             f"{name}: mlvp only tightens",
             lambda: check_tightens(specs["mvp"], specs["mlvp"], where=f"{name}.gates"),
         )
@@ -477,11 +444,3 @@ def _look_at_metrics(spec: GateSpec, scorers: Sequence[Scorer], phase: str) -> N
                 f"gates.{phase}: no scorer is called {rule.metric!r} ({nearest(rule.metric, known)})",
                 hint=f"add it under scorers in params.yaml, for example {rule.metric}: contains",
             )
-
-
-def _tried(what: str, look: Callable[[], object]) -> CheckedFile:
-    try:
-        look()
-    except WorkbenchError as error:
-        return CheckedFile(what=what, problem=str(error))
-    return CheckedFile(what=what)

@@ -8,7 +8,17 @@ from pathlib import Path
 
 from workbench import config
 from workbench.config import MemoryServer, Params, UseCase
-from workbench.diagnostics import budgets, disk, endpoints, machine, servers, telemetry
+from workbench.diagnostics import (
+    budgets,
+    channels,
+    confinement,
+    disk,
+    endpoints,
+    gateway,
+    machine,
+    servers,
+    telemetry,
+)
 from workbench.diagnostics.findings import Diagnosis, Finding
 from workbench.errors import WorkbenchError
 
@@ -22,12 +32,15 @@ def examine(root: Path, *, environment: Mapping[str, str] = os.environ) -> Diagn
         *machine.environment(root),
         *machine.jobs(root),
         *machine.programs(environment.get("PATH")),
+        confinement.kernels(),
         *machine.models(root, cases),
         *disk.recordings(root, cases),
         servers.key(root, environment=environment),
         *_servers(cases, environment),
+        *gateway.answering(root, params),
         *endpoints.breakers(root),
         *budgets.left(root, params),
+        *channels.ready(root, environment=environment),
         *telemetry.exports(root, environment=environment),
         disk.room(root),
         disk.leftovers(root),

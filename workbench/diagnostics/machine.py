@@ -19,7 +19,7 @@ from workbench.layout import CACHE, LOCK
 from workbench.memory.weaviate import local_server
 from workbench.models import ModelCard, load_card, weights
 from workbench.repository import environments
-from workbench.workspace import boundary
+from workbench.workspace import boundary, provider_keys
 
 #: The first version of Go that downloads the newer version a server's module requires.
 GO = "1.21"
@@ -157,7 +157,8 @@ def _runs(root: Path, card: ModelCard) -> str:
     """Describe how a card's model runs; WorkbenchError for a missing key, weight or runtime."""
     if card.provider == "openai":
         variable = card.api_key or "OPENAI_API_KEY"
-        config.secret(variable, needed_by=f"the model {card.name!r}", environment=os.environ)
+        known = {**os.environ, **provider_keys.stored(root)}
+        config.secret(variable, needed_by=f"the model {card.name!r}", environment=known)
         return f"{card.base_url}, key from {variable}"
     for part in filter(None, (card.weights, card.tokenizer)):
         weights.find(part, cache=root / CACHE)

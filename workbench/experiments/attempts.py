@@ -73,12 +73,12 @@ class CaseAttempt:
             "case": self.case,
             "tenant": self.tenant,
             **answer,
-            "records": [_told(record) for record in self.records],
+            "records": [told_record(record) for record in self.records],
             "passages": [{"id": p.id, "source": p.source, "text": p.text} for p in self.passages],
         }
 
 
-def _told(record: Mapping[str, Any]) -> dict[str, Any]:
+def told_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a call's record that a scorer needs; those of a fall-back only for one."""
     told = {name: record.get(name) for name in _TOLD}
     if not record.get("fallback"):

@@ -25,6 +25,8 @@ COUNTS = "batch.json"
 QUARANTINE = "quarantine.parquet"
 #: The file of attempts that a job's kernel writes beside it; a job's runner removes it.
 ATTEMPTS = "attempts.jsonl"
+#: Counts that are left out when they are 0.
+_IF_ANY = frozenset({"degraded", "fallback"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,22 +56,15 @@ class Batch(Shown):
         `degraded` counts the searches that a snapshot answered because the store was unavailable, and
         `fallback` the answers by a fall-back; each key is absent when its count is 0.
         """
-        calls = chat_calls(self.records)
         kinds = [row.kind for row in self.broken]
-        degraded, fallback = degraded_searches(self.records), answered_by_fallback(self.records)
         return {
             "rows": self.rows,
             "answered": self.answers.height,
             "quarantined": len(self.broken),
             "broken_input": kinds.count("input"),
             "broken_answer": kinds.count("task"),
-            "calls": len(calls),
-            "cost_usd": summed(calls, "cost_usd") if calls else 0.0,
-            "input_tokens": summed(calls, "input_tokens") if calls else 0,
-            "output_tokens": summed(calls, "output_tokens") if calls else 0,
             "held": self.held,
-            **({"degraded": degraded} if degraded else {}),
-            **({"fallback": fallback} if fallback else {}),
+            **without_zeros(usage_counts(self.records)),
         }
 
     def quarantine(self) -> pl.DataFrame:
@@ -140,6 +135,24 @@ class Batch(Shown):
         if not self.rows:
             return ["no inputs are named; a job names its own"]
         return [*notes, "preview: exploring publishes nothing"]
+
+
+def usage_counts(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the calls, tokens and cost of records, and how many searches and answers were degraded."""
+    calls = chat_calls(records)
+    return {
+        "calls": len(calls),
+        "cost_usd": summed(calls, "cost_usd") if calls else 0.0,
+        "input_tokens": summed(calls, "input_tokens") if calls else 0,
+        "output_tokens": summed(calls, "output_tokens") if calls else 0,
+        "degraded": degraded_searches(records),
+        "fallback": answered_by_fallback(records),
+    }
+
+
+def without_zeros(counts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return counts without those of degraded searches and fall-backs that are 0."""
+    return {name: value for name, value in counts.items() if value or name not in _IF_ANY}
 
 
 def _no_input(broken: Broken) -> dict[str, Any]:

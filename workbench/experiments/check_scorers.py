@@ -9,7 +9,6 @@ from workbench.errors import ConfigError, nearest
 from workbench.experiments.dataset import Case
 from workbench.experiments.scorers import Outcome, Scorer
 from workbench.moderation.exchange import Exchange, Piece
-from workbench.moderation.hooks import made
 from workbench.wire.redaction import Found
 
 Find = Callable[[str], Sequence[Found]]
@@ -90,5 +89,7 @@ def _fires(check: str, of: str, outcome: Outcome) -> bool:
     pieces += [Piece(origin="passage", text=text) for text in passages]
     exchange = Exchange(pieces=tuple(pieces), tenant=outcome.case.tenant)
     texts = [str(outcome.case.inputs.get(of, ""))] if of else passages if _CHECKS[check] else [outcome.text]
+    from workbench.moderation.hooks import made  # few gates have a check among their scorers
+
     made_check = made(check, {})
     return any(made_check(text, exchange) is not None for text in texts)

@@ -7,11 +7,13 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from workbench.files.atomic import aside_of, make_folder, sync_folder, writing
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _REPLACED = re.compile(r"\.(?P<name>.+)\.(?P<what>before|removed)-.+")
 
 
@@ -94,6 +96,51 @@ def purge(path: Path) -> None:
         for copy in path.parent.iterdir() if path.parent.is_dir() else ():
             if aside.fullmatch(copy.name):
                 _delete(copy)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder that another program has filled; what the system refuses to remove stays.
+
+    The folder may be of any depth, and its folders may have any mode. No link is followed.
+    """
+    with contextlib.suppress(OSError):
+        top = os.open(path, _FOLDER)
+        try:
+            _empty(top)
+        finally:
+            os.close(top)
+        path.rmdir()
+
+
+def _empty(top: int) -> None:
+    """Remove what an open folder holds: each folder in it gives up its own folders to `top` first.
+
+    Neither recursion nor paths end at the depth of the folder.
+    """
+    moved = 0
+    while names := os.listdir(top):
+        for name in names:
+            if not _is_folder(name, top):
+                os.unlink(name, dir_fd=top)
+                continue
+            os.chmod(name, 0o700, dir_fd=top)
+            folder = os.open(name, _FOLDER, dir_fd=top)
+            try:
+                for child in os.listdir(folder):  # noqa: PTH208  of a descriptor
+                    if not _is_folder(child, folder):
+                        os.unlink(child, dir_fd=folder)
+                        continue
+                    moved += 1
+                    os.chmod(child, 0o700, dir_fd=folder)  # a folder that is moved is written
+                    aside = f"{secrets.token_hex(8)}-{moved}"
+                    os.rename(child, aside, src_dir_fd=folder, dst_dir_fd=top)
+            finally:
+                os.close(folder)
+            os.rmdir(name, dir_fd=top)
+
+
+def _is_folder(name: str, parent: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
 
 
 def _beside(folder: Path, what: str) -> Path:

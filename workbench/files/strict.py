@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import decimal
 import io
+import os
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -35,6 +37,9 @@ _MISSING = frozenset({"missing", "missing_argument", "missing_keyword_only_argum
 STRICT: dict[str, Any] = {"extra": "forbid", "strict": True}
 #: A character of UTF-8 takes up to four bytes.
 _MOST_BYTES = 4_000_000
+#: The variable of pydantic that names the plugins that it does not load.
+_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
+_building = threading.RLock()
 
 
 def parse_yaml(text: str, *, where: str, hint: str = "") -> dict[str, Any]:
@@ -105,10 +110,21 @@ def parse(kind: type[T], raw: Any, *, where: str, hint: str = "") -> T:
 
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """Return the reader of a type; building it takes milliseconds."""
+    """Return the reader of a type; building it takes milliseconds.
+
+    It uses no plugin of pydantic: the search for one reads the metadata of every installed package.
+    """
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind)
+    with _building:  # the variable is the process's, and threads read files at once
+        before = os.environ.get(_PLUGINS)
+        os.environ[_PLUGINS] = "__all__"
+        try:
+            return TypeAdapter(kind)
+        finally:
+            os.environ.pop(_PLUGINS)
+            if before is not None:
+                os.environ[_PLUGINS] = before
 
 
 def _as_json(value: Any) -> str:

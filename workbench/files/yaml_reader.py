@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import pickle
 from decimal import Decimal
 from typing import Any
 
@@ -22,6 +24,9 @@ MOST_NODES = 15_000
 MOST_DEPTH = 60
 #: More digits than any number of ours; Python refuses to convert more than 4,300.
 _MOST_DIGITS = 400
+#: A process parses a text of up to this many characters once, and keeps the values of this many texts.
+_MOST_KEPT_CHARACTERS = 20_000
+_KEPT = 256
 #: The errors of the parser and of Python's types for a malformed scalar, such as a day that does not exist.
 _MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -102,9 +107,32 @@ _Constructor.add_default_constructor("int")
 
 
 def load(text: str, *, where: str, hint: str = "") -> Any:
-    """Return the value of a YAML text; ConfigError names `where`, the line and the problem."""
+    """Return the value of a YAML text; ConfigError names `where`, the line and the problem.
+
+    The caller may change the value: the next call with the same text returns another one.
+    """
     if len(text) > MOST_CHARACTERS:
         raise ConfigError(f"{where} has more than {MOST_CHARACTERS} characters", hint=hint)
+    try:
+        if len(text) > _MOST_KEPT_CHARACTERS:
+            return _parsed(text)
+        return pickle.loads(_pickled(text))  # noqa: S301  bytes of this process
+    except _MalformedYamlError as error:
+        raise ConfigError(f"{where}:{error}", hint=hint) from None
+
+
+class _MalformedYamlError(Exception):
+    """A text that is not YAML: its line and the problem."""
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _pickled(text: str) -> bytes:
+    """Return the value of a text in bytes, of which a copy is made in a thousandth of the time of parsing."""
+    return pickle.dumps(_parsed(text), pickle.HIGHEST_PROTOCOL)
+
+
+def _parsed(text: str) -> Any:
+    """Return the value of a text; _MalformedYamlError when it is malformed."""
     reader = YAML(typ="safe", pure=True)
     reader.Scanner, reader.Composer, reader.Constructor = _Scanner, _Composer, _Constructor
     reader.max_depth = MOST_DEPTH
@@ -120,7 +148,7 @@ def load(text: str, *, where: str, hint: str = "") -> Any:
         problem = f"the character U+{error.character:04X} is not allowed in YAML"
     except (YAMLError, RecursionError, *_MALFORMED) as error:
         line, problem = reader.reader.line + 1, f"not YAML: {str(error).splitlines()[0]}"
-    raise ConfigError(f"{where}:{line}: {problem[:300]}", hint=hint)
+    raise _MalformedYamlError(f"{line}: {problem[:300]}")
 
 
 def _is_exact(text: str, value: float) -> bool:

@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import config, registry
+from workbench import config, files, registry
+from workbench.config.operations import load_operations
 from workbench.context import Clock, SystemClock
 from workbench.display import Card, Shown
 from workbench.errors import ConfigError
-from workbench.jobs import export, slots, versions
+from workbench.jobs import exports, slots, versions
 from workbench.jobs import run as jobs
 from workbench.jobs import spec as jobspec
-from workbench.jobs.ledger import JobRun
+from workbench.jobs.exports import JobEntry
+from workbench.jobs.exports.variables import variables_of
+from workbench.jobs.ledger import JobRun, Pause, Withdrawal
 from workbench.jobs.result import run_row
+from workbench.layout import LOCK
+from workbench.registry import Asset
+from workbench.repository import environments
+
+_WRITERS: Mapping[str, Callable[..., Mapping[str, str]]] = {
+    "systemd": exports.to_systemd,
+    "kubernetes": exports.to_kubernetes,
+    "github": exports.to_github,
+    "airflow": exports.to_airflow,
+}
+_LABELS = ("production", "candidate", "shadow", "canary")
+#: The schedulers that a job's schedule is exported to.
+TARGETS = ("cron", *_WRITERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobTable(Shown):
-    """A table about jobs, as a card and as JSON; `command` is the suggested next command."""
+    """A table about jobs, as a card and as JSON; `command` is the suggested next command.
+
+    `notes` are sentences below the table, which JSON leaves out.
+    """
 
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     command: str
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> list[dict[str, str]]:
         """Return one object per row."""
@@ -34,69 +55,107 @@ class JobTable(Shown):
 
     def card(self) -> Card:
         """Return the table as a card."""
-        notes = [] if self.rows else ["nothing yet"]
+        notes = [*self.notes] if self.rows else ["nothing yet", *self.notes]
         return Card(title=self.title, head=self.head, rows=self.rows, notes=notes, command=self.command)
 
 
 def overview(root: Path, *, clock: Clock | None = None) -> JobTable:
-    """Return every declared or promoted job with its versions, labels, next time and last run."""
+    """Return every declared or promoted job with its versions, labels, next time, last run and pauses."""
     clock = clock or SystemClock()
     declared = config.load_params(root).jobs
     names = sorted({*declared, *registry.names(root, "job")})
     book = jobs.ledger(root, clock)
     missing = [spec.reference for spec in versions.without_environment(root)]
+    pauses = book.pauses()
     rows = []
     for name in names:
         absent = ", ".join(reference for reference in missing if reference.partition("@")[0] == name)
-        row = _overview_row(root, name, clock, book.history(name, limit=1))
-        rows.append((*row, absent and f"missing for {absent}"))
+        asset = registry.load_or_new(root, "job", name)
+        held = stopped((p for p in pauses if p.job == name), book.withdrawals(name), asset)
+        row = _overview_row(root, asset, clock, book.history(name, limit=1))
+        rows.append((*row, absent and f"missing for {absent}", "; ".join(held)))
     live = [name for name, production, *_ in rows if production]
-    first = (live or names or ["NAME"])[0]
-    command = f"workbench promote job/{first} --to production --dry-run"
+    command = f"workbench promote job/{(names or ['NAME'])[0]} --to production --dry-run"
     if live:
-        command = f"workbench jobs run {first}"
+        running = [name for name in live if name not in {pause.job for pause in pauses}]
+        command = f"workbench jobs run {running[0]}" if running else f"workbench jobs resume {live[0]}"
     if missing:
         command = f"workbench jobs install {missing[0]}"
     return JobTable(
         title=f"{len(rows)} {'job' if len(rows) == 1 else 'jobs'}",
-        head=("job", "production", "candidate", "versions", "due next", "last run", "environment"),
+        head=("job", *_LABELS, "versions", "due next", "last run", "environment", "stopped"),
         rows=tuple(rows),
         command=command,
     )
 
 
-def _overview_row(root: Path, name: str, clock: Clock, last: Sequence[JobRun]) -> tuple[str, ...]:
-    asset = registry.load_or_new(root, "job", name)
+def paused(pause: Pause) -> str:
+    """Return what a pause stops."""
+    version = f"version {pause.version}" if pause.version else "the job"
+    return f"{version} is paused{f' for {pause.tenant}' if pause.tenant else ''}"
+
+
+def stopped(pauses: Iterable[Pause], withdrawals: Iterable[Withdrawal], asset: Asset) -> list[str]:
+    """Return what stops a job: its pauses, withdrawn versions that still have a label, the off switch."""
+    live, last = asset.labels.values(), asset.last_move("production")
+    said = [
+        f"{paused(p)} since {p.at:%Y-%m-%d %H:%MZ}" + (f": {p.reason}" if p.reason else "") for p in pauses
+    ]
+    if last is not None and last.version == registry.NO_VERSION:
+        said.append(f"switched off by {last.by}" + (f": {last.reason}" if last.reason else ""))
+    return said + [
+        f"version {gone.version} is withdrawn and does not run: {gone.reason}"
+        for gone in withdrawals
+        if gone.version in live
+    ]
+
+
+def _overview_row(root: Path, asset: Asset, clock: Clock, last: Sequence[JobRun]) -> tuple[str, ...]:
+    name = asset.name
     live = asset.labels.get("production")
     due = ""
     if live is not None:
         schedule = slots.schedule_of(jobspec.load(root, name, live)[0])
         due = f"{schedule.after(clock.now(), 1)[0]:%Y-%m-%d %H:%MZ}" if schedule else "when asked"
     ended = f"{last[0].outcome or last[0].state} {last[0].slot.at:%Y-%m-%d %H:%MZ}" if last else "never here"
-    shown = [str(asset.labels.get(label, "")) for label in ("production", "candidate")]
+    shown = [str(asset.labels.get(label, "")) for label in _LABELS]
     return (name, *shown, ", ".join(map(str, sorted(asset.versions))), due, ended)
 
 
-def history_of(root: Path, name: str, *, limit: int = 20, clock: Clock | None = None) -> JobTable:
-    """Return the runs of a job on this machine, the newest first; NotFoundError for an unknown job."""
-    known = {*config.load_params(root).jobs, *registry.names(root, "job")}
-    if name not in known:
-        config.job(config.load_params(root), name)  # its error names the known jobs
+def history_of(root: Path, name: str | None, *, limit: int = 20, clock: Clock | None = None) -> JobTable:
+    """Return the runs of a job, or of all jobs, newest first; NotFoundError for an unknown job."""
+    params = config.load_params(root)
+    if name is not None and name not in {*params.jobs, *registry.names(root, "job")}:
+        config.job(params, name)  # its error names the known jobs
     rows = [run_row(run) for run in jobs.ledger(root, clock or SystemClock()).history(name, limit=limit)]
     head = ("when", "slot", "version", "ended", "rows", "set aside", "cost", "seconds", "output")
-    return JobTable(
-        title=f"{name}: {len(rows)} runs", head=head, rows=tuple(rows), command=f"workbench jobs run {name}"
-    )
+    title = f"{name or 'all jobs'}: {len(rows)} {'run' if len(rows) == 1 else 'runs'}"
+    command = f"workbench jobs run {name}" if name else "workbench jobs list"
+    return JobTable(title=title, head=head, rows=tuple(rows), command=command)
 
 
 def exported(root: Path, name: str, *, target: str, clock: Clock | None = None) -> Mapping[str, str]:
-    """Return the schedule of the version in production as files by name, for cron or systemd.
+    """Return the schedule of the version in production as files by name, for one of `TARGETS`.
 
-    ConfigError when the version has no schedule or no input.
+    ConfigError when the version has no schedule or no input, RefusedError when the target cannot express it.
     """
-    clock = clock or SystemClock()
+    entry, now = _entry(root, name), (clock or SystemClock()).now()
+    if target == "cron":
+        text = exports.to_cron(entry, system_timezone=exports.system_timezone(), now=now)
+        return {f"{entry.name}.cron": text}
+    return _WRITERS[target](entry, now=now)
+
+
+def without_environment(root: Path, name: str) -> str:
+    """Return the version that a job's name means when its environment is not installed here, else ""."""
     job, number = jobs.number_of(root, name)
-    spec, _ = jobspec.load(root, job, number)
+    spec = jobspec.load(root, job, number)[0]
+    return "" if versions.has_environment(root, spec) else spec.reference
+
+
+def _entry(root: Path, name: str) -> JobEntry:
+    job, number = jobs.number_of(root, name)
+    spec, folder = jobspec.load(root, job, number)
     schedule = slots.schedule_of(spec)
     if schedule is None:
         raise ConfigError(
@@ -108,19 +167,21 @@ def exported(root: Path, name: str, *, target: str, clock: Clock | None = None) 
             f"{spec.reference} does not say where a scheduled run finds its input",
             hint=f"add jobs.{job}.input: data/inbox/{{date}}.parquet to params.yaml, and promote it",
         )
-    case = config.load_params(root).use_cases.get(spec.use_case)
-    entry = export.JobEntry(
+    params, operations = config.load_params(root), load_operations(root)
+    case = params.use_cases.get(spec.use_case)
+    program = str(Path(sys.executable).with_name("workbench"))
+    return JobEntry(
         name=job,
         root=root,
-        command=(str(Path(sys.executable).with_name("workbench")), "jobs", "run", name),
+        command=(program, "jobs", "run", name),
+        failed=(program, "jobs", "notify", job),
         schedule=schedule,
         seconds=spec.limits.seconds,
         description=case.title if case else "",
+        variables=variables_of(params, operations, spec, folder),
+        start_deadline_s=math.ceil(operations.of(job).start_deadline_s),
+        image=f"workbench:{environments.digest(files.read_bytes(root / LOCK))}",
     )
-    now = clock.now()
-    if target == "systemd":
-        return export.to_systemd(entry, now=now)
-    return {f"{job}.cron": export.to_cron(entry, system_timezone=export.system_timezone(), now=now)}
 
 
 def install_environment(root: Path, name: str, *, say: Callable[[str], Any]) -> Path:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 from workbench import files, locking
 from workbench.errors import CorruptError, NotFoundError, RefusedError, UnavailableError
 from workbench.files import folders
-from workbench.jobs.ledger import Slot
+from workbench.jobs.ledger.runs import Slot
 from workbench.layout import PUBLISHED
 
 FORMAT = 1
@@ -35,7 +35,8 @@ class PublishedManifest:
     """The manifest of a published output: its run, inputs, files, counts and cost.
 
     `at` is the logical time, in ISO 8601 and UTC. `outputs` maps the relative path of every file to its
-    SHA-256; `publish` fills it. `settings` are the resolved references of the task.
+    SHA-256; `publish` fills it. `settings` are the resolved references of the task. `canary` names the
+    version on trial that answered a share of the rows, with their number; it is left out without one.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -53,6 +54,7 @@ class PublishedManifest:
     tokens: dict[str, int | None] = field(default_factory=dict)
     verdict: str = ""
     settings: dict[str, str] = field(default_factory=dict)
+    canary: dict[str, Any] = field(default_factory=dict)
 
 
 def target_of(root: Path, slot: Slot) -> Path:
@@ -98,6 +100,8 @@ def _seal(staged: Path, manifest: PublishedManifest) -> None:
     if not outputs:
         raise RefusedError(f"{staged} has no file to publish", hint="let the job's task write its output")
     body = {"format": FORMAT, **dataclasses.asdict(dataclasses.replace(manifest, outputs=outputs))}
+    if not manifest.canary:
+        del body["canary"]
     files.write_atomic(staged / MANIFEST, files.pretty({**body, "sha256": files.digest(body)}))
 
 
@@ -145,6 +149,22 @@ def read(target: Path) -> PublishedManifest:
     except OSError as error:
         raise UnavailableError(f"cannot read {error.filename or target}: {error.strerror}") from error
     return manifest
+
+
+def published_by(target: Path, run: str) -> PublishedManifest | None:
+    """Return the manifest of an output that a run published, after a killed replacement is completed.
+
+    None when another run published it, or nothing is there, or a byte of it differs.
+    """
+    if not target.parent.is_dir():
+        return None
+    with files.writing(target), locking.locked(target.parent):
+        folders.repair(target)
+    try:
+        found = read(target)
+    except (NotFoundError, CorruptError):
+        return None
+    return found if found.run == run else None
 
 
 def _manifest(path: Path) -> PublishedManifest:

@@ -1,4 +1,4 @@
-"""Run a promoted job on an input and publish its output once for each slot; reproduce its sample.
+"""Run a promoted job on an input and publish its output once for each slot.
 
 The version's folder and label come from HEAD, its code from the commit that it names, its environment from
 its own lock. The worker of that code runs in a process of its own. Its output is published atomically.
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import secrets
 import shlex
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,68 +22,49 @@ from workbench.audit import Act, audited
 from workbench.context import Clock
 from workbench.display import degraded_note, fallback_note
 from workbench.errors import (
-    CorruptError,
-    DeadlineError,
     NotFoundError,
     RefusedError,
     WorkbenchError,
 )
 from workbench.experiments.inputs import read
-from workbench.jobs import publishing, runner, slots
+from workbench.files import folders
+from workbench.jobs import after_run, publishing, runner, slots, trial_runs
 from workbench.jobs import spec as jobspec
-from workbench.jobs.ledger import Outcome, RunLedger, Slot
+from workbench.jobs.after_run import AfterRun
+from workbench.jobs.ledger import JobLedger, Outcome, Slot, open_ledger
+from workbench.jobs.output_measures import RunOutput
+from workbench.jobs.parity import checked_parity
 from workbench.jobs.publishing import PublishedManifest
+from workbench.jobs.ready import Ready, copy_output, ready, request_to
+from workbench.jobs.recording import Beat, detail_of, recorded
 from workbench.jobs.result import JobResult
-from workbench.jobs.runner import Request, RunPaths, WorkerResult
+from workbench.jobs.roles import JobRoles, roles_of, version_in_role, withdrawn_in
+from workbench.jobs.runner import WorkerResult
+from workbench.jobs.shares import Share
 from workbench.jobs.slots import RunRequest
-from workbench.jobs.spec import JobSpec
-from workbench.layout import CACHE, CODE, EXECUTED, JOB_LEDGER, JOB_STATE, JOB_WORK, LOCK
+from workbench.jobs.trial_runs import CanaryAnswer, CanaryOrder
+from workbench.layout import EXECUTED, JOB_STATE, JOB_WORK, STATE
 from workbench.registry import Reference
-from workbench.repository import environments
 from workbench.repository.git import Repository
 
-_BEAT_S = 10.0
-#: A cell's error up to its kind. The rest may quote a row, which a ledger does not keep.
-_CELL = re.compile(r"(, cell \d+: \w+).*")
+#: Where the outputs of shadows are kept, by slot and version.
+SHADOW_STATE = STATE / "shadow"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
-    """A version that can run: its verified page and folder, its exported code, its interpreter."""
-
-    spec: JobSpec
-    folder: Path
-    code: Path
-    python: Path
-
-
-def ledger(root: Path, clock: Clock) -> RunLedger:
-    """Open a repository's ledger, declare runs whose process died lost, and remove their files."""
-    found = RunLedger(root / JOB_LEDGER, clock=clock)
-    found.reconcile()
+def ledger(root: Path, clock: Clock) -> JobLedger:
+    """Open a repository's ledger, end the runs whose process died, and remove their files."""
+    found = open_ledger(root, clock)
+    for ended in found.reconcile():
+        if ended.outcome == "published":
+            shutil.rmtree(root / JOB_STATE / ended.slot.key, ignore_errors=True)
     for work in (root / JOB_WORK).glob("*"):
         if found.is_alive(work.name):
             continue
         processes.end(work.name)
         for copy in (root / EXECUTED).glob(f"*-{work.name}.*"):  # it still holds outputs and parameters
             copy.unlink(missing_ok=True)
-        shutil.rmtree(work, ignore_errors=True)  # last, because this folder shows what is left to remove
+        folders.remove(work)  # last, because this folder shows what is left to remove
     return found
-
-
-def ready(root: Path, spec: JobSpec, folder: Path) -> Ready:
-    """Return a loaded version ready to run; raise the reason why it cannot run here."""
-    repository = Repository(root=root)
-    commit = jobspec.code_of(root, spec)
-    lock = repository.read(commit, LOCK) or b""
-    if files.digest(lock) != spec.digests["lock"]:
-        raise CorruptError(
-            f"{LOCK} at {commit[:12]} differs from the lock that {spec.reference} was judged with",
-            hint=f"git log --oneline -- {LOCK}; promote the job again to judge it with today's lock",
-        )
-    python = environments.python_of(root, lock, install_hint=f"workbench jobs install {spec.reference}")
-    code = repository.export(commit, root / CODE / commit)
-    return Ready(spec=spec, folder=folder, code=code, python=python)
 
 
 def number_of(root: Path, reference: str) -> tuple[str, int]:
@@ -104,38 +84,85 @@ def number_of(root: Path, reference: str) -> tuple[str, int]:
 def run(root: Path, task: RunRequest) -> JobResult:
     """Run a job on an input and publish its output, unless the slot has the same output already.
 
-    Raise RefusedError when the label's move is not committed, when the slot is published from another
-    input or version, or when another run of the slot is alive.
+    Raise RefusedError when the label's move is not committed, when the job is paused, when the slot is
+    published from another input or version, or when another run of the slot is alive.
     """
-    name, number = number_of(root, task.reference)
-    # Before the check of commits, whose hint would commit a version that was changed by hand.
-    spec, folder = jobspec.load(root, name, number)
-    _check_committed(root, name)
-    version = ready(root, spec, folder)
-    slot = slots.slot_of(version.spec, task)
-    source = slots.input_of(root, version.spec, task, slot)
-    data = files.digest(slots.bytes_of(source))
-    read(source, tenant=task.tenant)  # an unreadable input raises before a kernel starts
-    book, run_id = ledger(root, task.clock), secrets.token_hex(8)
-    # Claimed before the output is read, so that no other run publishes in between.
-    book.claim(slot, run=run_id, version=number, input_digest=data)
-    with _recorded(book, run_id):
-        target = publishing.target_of(root, slot)
-        publishing.recover(target.parents[1], alive=book.is_alive)
-        if task.replace or not target.exists():
-            return _run(
-                _SlotRun(
-                    root=root, ready=version, request=task, slot=slot, source=source, book=book, id=run_id
-                )
+    with failures_recorded(root, task):
+        book = ledger(root, task.clock)
+        name = task.reference.partition("@")[0]
+        name, number = version_in_role(root, task.reference, task.role, withdrawn_in(book, name))
+        # Before the check of commits, whose hint would commit a version that was changed by hand.
+        spec, folder = jobspec.load(root, name, number)
+        _check_committed(root, name)
+        version = ready(root, spec, folder)
+        slot = slots.slot_of(version.spec, task)
+        after_run.check_not_paused(book, name, number)
+        _check_active(book, task, slot)
+        source = slots.input_of(root, version.spec, task, slot)
+        data = files.digest(slots.bytes_of(source))
+        read(source, tenant=task.tenant)  # an unreadable input raises before a kernel starts
+        parity = checked_parity(root, version.spec, folder, version.python, task)
+        attempt = _SlotRun(root=root, ready=version, request=task, slot=slot, source=source, book=book)
+        attempt.facts.update(parity.facts())
+        # Claimed before the output is read, so that no other run publishes in between.
+        book.claim(
+            slot, run=task.run, version=number, input_digest=data, role=task.role, trigger=task.trigger,
+            fingerprint=parity.here.digest,
+        )  # fmt: skip
+        with recorded(root, book, task.run):
+            return _answered(attempt, data)
+
+
+@contextmanager
+def failures_recorded(root: Path, task: RunRequest) -> Iterator[None]:
+    """Leave one line in the ledger for a run of a known job that fails in the block before its claim."""
+    try:
+        yield
+    except BaseException as error:
+        with suppress(Exception):  # the error of the run is the one to report
+            _record_refusal(root, task, detail_of(error))
+        raise
+
+
+def _record_refusal(root: Path, task: RunRequest, detail: str) -> None:
+    name = task.reference.partition("@")[0]
+    if name not in registry.names(root, "job"):
+        return
+    slot: Slot | str = name
+    number, book = 0, open_ledger(root, task.clock)
+    with suppress(WorkbenchError):  # of a request whose version or time cannot be read the name is known
+        number = version_in_role(root, task.reference, task.role, withdrawn_in(book, name))[1]
+        slot = slots.slot_of(jobspec.read(registry.resolve(root, "job", f"{name}@{number}").path), task)
+    book.refused(slot, run=task.run, version=number, detail=detail)
+
+
+def _check_active(book: JobLedger, task: RunRequest, slot: Slot) -> None:
+    """Raise RefusedError when a bare name is run, as timers do, and its job or tenant is paused."""
+    for pause in book.pauses() if "@" not in task.reference else ():
+        if (pause.job, pause.version) == (slot.job, 0) and pause.tenant in {"", slot.tenant}:
+            tenant = f" --tenant {pause.tenant}" if pause.tenant else ""
+            raise RefusedError(
+                f"job {slot.job}{tenant} is paused since {slots.iso(pause.at)} by {pause.by}: {pause.reason}",
+                hint=f"workbench jobs resume {slot.job}{tenant}",
             )
-        published = publishing.read(target)
-        if (published.version, published.input_digest) != (number, data):
-            again = f"workbench jobs run {task.reference} --input {shlex.quote(str(source))}"
-            raise _taken(slot, published, number, again)
-        place = target.relative_to(root).as_posix()
-        _finish(book, dataclasses.replace(published, run=run_id), "unchanged", folder=place)
-        shutil.rmtree(root / JOB_STATE / slot.key, ignore_errors=True)
-        return JobResult(slot=slot.key, outcome="unchanged", folder=place, manifest=published)
+
+
+def _answered(attempt: _SlotRun, data: str) -> JobResult:
+    """Run the worker, unless the slot has this version's output of the input already."""
+    task, slot = attempt.request, attempt.slot
+    target = publishing.target_of(attempt.root, slot)
+    publishing.recover(target.parents[1], alive=attempt.book.is_alive)
+    if task.role == "shadow" or task.replace or not target.exists():
+        return _run(attempt)
+    published = publishing.read(target)
+    number = attempt.ready.spec.version
+    if (published.version, published.input_digest) != (number, data):
+        again = f"workbench jobs run {task.reference} --input {shlex.quote(str(attempt.source))}"
+        raise _taken(slot, published, number, again)
+    place = target.relative_to(attempt.root).as_posix()
+    _finish(attempt, dataclasses.replace(published, run=attempt.id), "unchanged", folder=place)
+    shutil.rmtree(attempt.root / attempt.kept, ignore_errors=True)
+    return JobResult(slot=slot.key, outcome="unchanged", folder=place, manifest=published)
 
 
 def _taken(slot: Slot, published: PublishedManifest, number: int, again: str) -> RefusedError:
@@ -148,31 +175,22 @@ def _taken(slot: Slot, published: PublishedManifest, number: int, again: str) ->
     )
 
 
-@contextmanager
-def _recorded(book: RunLedger, run_id: str) -> Iterator[None]:
-    """Record the outcome of a run that raises an error."""
-    try:
-        yield
-    except BaseException as error:
-        said = error.message if isinstance(error, WorkbenchError) else type(error).__name__
-        detail = _CELL.sub(r"\1", said.partition("\n")[0])
-        if book.is_alive(run_id):
-            outcome: Outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            book.finished(run_id, "deadline" if isinstance(error, DeadlineError) else outcome, detail=detail)
-        raise
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SlotRun:
-    """One run of a slot: its request, version, input and ledger."""
+    """One run of a slot: its request, version, input and ledger, and the facts of its line there."""
 
     root: Path
     ready: Ready
     request: RunRequest
     slot: Slot
     source: Path
-    book: RunLedger
-    id: str
+    book: JobLedger
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The id of the run."""
+        return self.request.run
 
     @property
     def work(self) -> Path:
@@ -182,43 +200,118 @@ class _SlotRun:
     @property
     def kept(self) -> Path:
         """The folder that keeps answers and held rows for the slot, relative to the root."""
-        return JOB_STATE / self.slot.key
+        state = SHADOW_STATE if self.request.role == "shadow" else JOB_STATE
+        return state / self.slot.key
+
+    def trials(self) -> JobRoles:
+        """Return the versions on trial beside this run: beside the version that a bare name means."""
+        if self.request.role != "production" or "@" in self.request.reference:
+            return JobRoles()
+        job = self.slot.job
+        return roles_of(self.root, job, withdrawn=withdrawn_in(self.book, job))
+
+    @property
+    def journal(self) -> Path:
+        """The file that keeps the version's answers for a rerun, relative to the root."""
+        return self.kept / f"{self.ready.spec.version}.jsonl"
 
 
 def _run(attempt: _SlotRun) -> JobResult:
     """Run the worker on the input, and publish its output or hold it back."""
-    spec = attempt.ready.spec
     data = slots.bytes_of(attempt.source)
+    attempt.book.started(attempt.id, os.getpid())
+    try:
+        trials = attempt.trials()
+        if trials.canary is not None and trials.share is not None:
+            done = _with_canary(attempt, trials.canary, trials.share)
+            attempt.facts.update(done.facts)
+        else:
+            done = CanaryAnswer(result=_worked(attempt, data)[0])
+        manifest = _manifest(attempt, files.digest(data), done)
+        if done.result.counts["held"]:
+            return _held(attempt, manifest)
+        output = _output_of(attempt, done.result)
+        judged = after_run.judge_run(attempt.root, attempt.book, output)
+        if attempt.request.role == "shadow":
+            return _shadowed(attempt, manifest, judged)
+        if judged.outcome != "publish":
+            return _held_back(attempt, manifest, judged, output)
+        compared = trial_runs.production_facts(
+            attempt.root, attempt.slot, manifest, attempt.work / "out", trials.shadow
+        )
+        attempt.facts.update(compared)
+        return _published(attempt, manifest, judged)
+    finally:
+        folders.remove(attempt.work)
+
+
+def _worked(attempt: _SlotRun, data: bytes) -> tuple[WorkerResult, Path]:
+    """Run the worker on rows; return its result and the folder of its output."""
+    spec = attempt.ready.spec
     inputs = Path("input") / attempt.source.name
     files.write_atomic(attempt.work / inputs, data)
-    attempt.book.started(attempt.id, os.getpid())
-    beat = _Beat(attempt.book, attempt.id, attempt.request.clock)
+    # The tape does not exist, so that the model answers today's rows; the journal keeps its answers
+    # for a rerun, until the slot is published.
+    request = request_to(
+        attempt.root, attempt.ready, attempt.work, attempt.id,
+        inputs=inputs, mode="auto", tape=str(attempt.work / jobspec.TAPE),
+        journal=str(attempt.journal),
+        tenant=attempt.request.tenant, show=attempt.request.show,
+    )  # fmt: skip
+    beat = Beat(attempt.book, attempt.id, attempt.request.clock)
+    seconds = spec.limits.seconds
+    result = runner.run(request, python=attempt.ready.python, folder=attempt.work, seconds=seconds, tick=beat)
+    return result, attempt.work / "out"
+
+
+def _with_canary(attempt: _SlotRun, number: int, share: Share) -> CanaryAnswer:
+    """Let a canary answer its share of the rows, and production the rest."""
+    own = dataclasses.replace(attempt.request, run=secrets.token_hex(8))
+    order = CanaryOrder(slot=attempt.slot, source=attempt.source, request=own, version=number, share=share)
+
+    def canary(rows: bytes) -> tuple[WorkerResult, Path]:
+        version = ready(attempt.root, *jobspec.load(attempt.root, attempt.slot.job, number))
+        return _worked(dataclasses.replace(attempt, ready=version, request=own), rows)
+
     try:
-        # The tape does not exist, so that the model answers today's rows; the journal keeps its answers
-        # for a rerun, until the slot is published.
-        request = _request(
-            attempt.root, attempt.ready, attempt.work, attempt.id,
-            inputs=inputs, mode="auto", tape=str(attempt.work / jobspec.TAPE),
-            journal=str(attempt.kept / f"{spec.version}.jsonl"),
-            tenant=attempt.request.tenant, show=attempt.request.show,
-        )  # fmt: skip
-        seconds = spec.limits.seconds
-        result = runner.run(
-            request, python=attempt.ready.python, folder=attempt.work, seconds=seconds, tick=beat
+        return trial_runs.run_canary(
+            attempt.book, order, canary=canary, live=lambda rows: _worked(attempt, rows), work=attempt.work
         )
-        manifest = _manifest(spec, attempt.slot, attempt.id, files.digest(data), result)
-        if result.counts["held"]:
-            return _held(attempt, manifest)
-        return _published(attempt, manifest)
     finally:
-        shutil.rmtree(attempt.work, ignore_errors=True)
+        folders.remove(attempt.root / JOB_WORK / own.run)
 
 
-def _published(attempt: _SlotRun, manifest: PublishedManifest) -> JobResult:
+def _output_of(attempt: _SlotRun, result: WorkerResult) -> RunOutput:
+    """Return what the checks after a run look at."""
+    version, work = attempt.ready, attempt.work
+    return RunOutput(
+        spec=version.spec, slot=attempt.slot, folder=version.folder, code=version.code, work=work,
+        source=work / "input" / attempt.source.name, journal=attempt.root / attempt.journal,
+        counts=result.counts,
+    )  # fmt: skip
+
+
+def _held_back(
+    attempt: _SlotRun, manifest: PublishedManifest, judged: AfterRun, output: RunOutput
+) -> JobResult:
+    """Keep the output that a check or another model holds back, and publish nothing."""
+    attempt.book.beat(attempt.id)  # raises for a run that was declared lost
+    kept = attempt.kept / f"held-{manifest.run}"
+    copy_output(attempt.work / "out", attempt.root / kept)
+    outcome = after_run.hold(attempt.book, output, judged, attempt.root / kept)
+    detail = f"{judged.detail}: {kept}"
+    _finish(attempt, manifest, outcome, detail=detail, facts=judged.facts)
+    made = dataclasses.replace(manifest, verdict=outcome)
+    return JobResult(
+        slot=attempt.slot.key, outcome=outcome, folder=str(kept), manifest=made, detail=judged.detail
+    )
+
+
+def _published(attempt: _SlotRun, manifest: PublishedManifest, judged: AfterRun) -> JobResult:
     attempt.book.beat(attempt.id)  # raises for a run that was declared lost
     target = publishing.target_of(attempt.root, attempt.slot)
     staged = publishing.staging_of(target, attempt.id)
-    _copy(attempt.work / "out", staged)
+    copy_output(attempt.work / "out", staged)
     act = Act(
         activity="publish", principal=identity.of_job(manifest.job), type="Job",
         name=f"{manifest.job}@{manifest.version}", tenant=manifest.tenant, use_case=manifest.use_case,
@@ -230,55 +323,30 @@ def _published(attempt: _SlotRun, manifest: PublishedManifest) -> JobResult:
     counts = manifest.counts
     notes = [*degraded_note(counts.get("degraded", 0)), *fallback_note(counts.get("fallback", 0))]
     folder = target.relative_to(attempt.root).as_posix()
-    _finish(attempt.book, manifest, "published", folder=folder, detail="; ".join(notes))
+    detail = "; ".join(filter(None, [*notes, judged.detail]))
+    _finish(attempt, manifest, "published", folder=folder, detail=detail, facts=judged.facts)
     shutil.rmtree(attempt.root / attempt.kept, ignore_errors=True)
+    made = publishing.read(target)
     return JobResult(
-        slot=attempt.slot.key, outcome="published", folder=folder, manifest=publishing.read(target)
+        slot=attempt.slot.key, outcome="published", folder=folder, manifest=made, detail=judged.detail
     )
 
 
-def _request(root: Path, version: Ready, work: Path, run_id: str, *, inputs: Path, **rest: Any) -> Request:
-    task, place = (
-        (version.folder / jobspec.TASK).read_bytes(),
-        RunPaths(home=root, code=version.code, work=work),
+def _shadowed(attempt: _SlotRun, manifest: PublishedManifest, judged: AfterRun) -> JobResult:
+    """Keep the output of a shadow's run in the state, beside its manifest, and publish nothing."""
+    attempt.book.beat(attempt.id)  # raises for a run that was declared lost
+    folder = attempt.kept / str(manifest.version)
+    publishing.recover((attempt.root / folder).parents[1], alive=attempt.book.is_alive)
+    staged = publishing.staging_of(attempt.root / folder, attempt.id)
+    copy_output(attempt.work / "out", staged)
+    publishing.publish(staged, attempt.root / folder, manifest, replace=True)
+    compared = trial_runs.shadow_facts(
+        attempt.root, attempt.book, attempt.slot, manifest, attempt.work / "out"
     )
-    return runner.request_of(version.spec, task, place, run=run_id, inputs=inputs, **rest)
-
-
-def reproduce(root: Path, name: str, number: int, out: Path) -> None:
-    """Answer the version's sample from its own tape into `out`; CorruptError when a byte differs."""
-    version = ready(root, *jobspec.load(root, name, number))
-    spec, run_id = version.spec, secrets.token_hex(8)
-    work = root / CACHE / "reproducing" / f"{name}-{number}"
-    shutil.rmtree(work, ignore_errors=True)  # left by a killed stage
-    try:
-        files.write_atomic(work / spec.sample, (version.folder / spec.sample).read_bytes())
-        tape = str(version.folder / jobspec.TAPE)
-        request = _request(root, version, work, run_id, inputs=Path(spec.sample), mode="replay", tape=tape)
-        result = runner.run(request, python=version.python, folder=work, seconds=spec.limits.seconds)
-        Path(result.notebook).unlink(missing_ok=True)
-        found = {path.name: files.digest(files.read_bytes(path)) for path in sorted((work / "out").iterdir())}
-        if found != spec.sample_outputs:
-            changed = ", ".join(sorted({name for name, _ in found.items() ^ spec.sample_outputs.items()}))
-            raise CorruptError(
-                f"{spec.reference}: outputs of the sample differ from those of its promotion: {changed}",
-                hint=f"workbench jobs install {spec.reference}, then: dvc repro",
-            )
-        _copy(work / "out", out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-class _Beat:
-    """Renews the lease every ten seconds; raises RefusedError when the run was declared lost."""
-
-    def __init__(self, book: RunLedger, run_id: str, clock: Clock) -> None:
-        self._book, self._run_id, self._clock, self._last = book, run_id, clock, clock.monotonic()
-
-    def __call__(self) -> None:
-        if self._clock.monotonic() - self._last > _BEAT_S:
-            self._last = self._clock.monotonic()
-            self._book.beat(self._run_id)
+    attempt.facts.update(compared)
+    _finish(attempt, manifest, "shadowed", folder=folder.as_posix(), detail=judged.detail, facts=judged.facts)
+    (attempt.root / attempt.journal).unlink(missing_ok=True)
+    return JobResult(slot=attempt.slot.key, outcome="shadowed", folder=folder.as_posix(), manifest=manifest)
 
 
 def _check_committed(root: Path, name: str) -> None:
@@ -291,9 +359,8 @@ def _check_committed(root: Path, name: str) -> None:
         )
 
 
-def _manifest(
-    spec: JobSpec, slot: Slot, run_id: str, input_digest: str, result: WorkerResult
-) -> PublishedManifest:
+def _manifest(attempt: _SlotRun, input_digest: str, done: CanaryAnswer) -> PublishedManifest:
+    spec, slot, result = attempt.ready.spec, attempt.slot, done.result
     counts: dict[str, Any] = dict(result.counts)
     cost, held = counts.pop("cost_usd"), counts.pop("held")
     tokens = {name: counts.pop(name) for name in ("input_tokens", "output_tokens")}
@@ -302,7 +369,7 @@ def _manifest(
         version=spec.version,
         tenant=slot.tenant,
         at=slots.iso(slot.at),
-        run=run_id,
+        run=attempt.id,
         use_case=spec.use_case,
         input_digest=input_digest,
         task_digest=result.task_digest,
@@ -311,6 +378,7 @@ def _manifest(
         tokens=tokens,
         verdict="held" if held else "published",
         settings={**spec.pins, **({"snapshot": spec.digests["memory"]} if "memory" in spec.pins else {})},
+        canary=done.to_json(),
     )
 
 
@@ -320,14 +388,20 @@ def _held(attempt: _SlotRun, manifest: PublishedManifest) -> JobResult:
     files.write_atomic(attempt.root / kept, (attempt.work / "out" / "quarantine.parquet").read_bytes())
     counts = manifest.counts
     detail = f"{counts['quarantined']} of {counts['rows']} rows broken: {kept}"
-    _finish(attempt.book, manifest, "held", detail=detail)
+    _finish(attempt, manifest, "held", detail=detail)
     return JobResult(slot=attempt.slot.key, outcome="held", folder=str(kept), manifest=manifest)
 
 
 def _finish(
-    book: RunLedger, manifest: PublishedManifest, outcome: Outcome, *, folder: str = "", detail: str = ""
+    attempt: _SlotRun,
+    manifest: PublishedManifest,
+    outcome: Outcome,
+    *,
+    folder: str = "",
+    detail: str = "",
+    facts: Mapping[str, Any] | None = None,
 ) -> None:
-    book.finished(
+    attempt.book.finished(
         manifest.run,
         outcome,
         rows=manifest.counts["rows"],
@@ -335,15 +409,5 @@ def _finish(
         cost_usd=manifest.cost_usd,
         folder=folder,
         detail=detail,
+        facts={**attempt.facts, **(facts or {})},
     )
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Replace `target` by the files of the worker's output."""
-    shutil.rmtree(target, ignore_errors=True)
-    try:
-        for path in sorted(source.iterdir()):
-            files.write_atomic(target / path.name, files.read_bytes(path))
-    except BaseException:
-        shutil.rmtree(target, ignore_errors=True)
-        raise

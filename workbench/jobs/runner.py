@@ -180,8 +180,8 @@ def shown(*, show: bool) -> int:
 
 
 def _environment(request: Request, python: Path) -> dict[str, str]:
-    """Return the caller's environment, with the version's code and interpreter first."""
-    dropped = {"PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP", "WORKBENCH_EXECUTION"}
+    """Return the caller's environment without its signing key, the version's code and interpreter first."""
+    dropped = {"PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP", "WORKBENCH_EXECUTION", "WORKBENCH_SIGNING_KEY"}
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
     path = f"{python.parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
     return {**kept, "PYTHONPATH": request.root, "PATH": path, "DVC_NO_ANALYTICS": "1"}
@@ -200,7 +200,10 @@ def _result(path: Path, request: Request, code: int) -> WorkerResult:
     raw: Mapping[str, Any] = orjson.loads(path.read_bytes())
     result = files.parse(WorkerResult, raw, where=str(path))
     if result.failure is not None:
-        error = WorkerError(f"{request.job}: {result.failure.message}", hint=result.failure.hint)
-        error.exit_code = result.failure.exit_code
+        failure, hint = result.failure, result.failure.hint
+        if "params.yaml: unknown key" in failure.message:  # this code read the file before the version's did
+            hint = "the version's code is older than this key: promote the job again, or remove the key"
+        error = WorkerError(f"{request.job}: {failure.message}", hint=hint)
+        error.exit_code = failure.exit_code
         raise error
     return result

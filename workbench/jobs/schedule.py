@@ -68,6 +68,10 @@ class Schedule:
         """Return the next `n` fire times after `moment`, in UTC."""
         return list(itertools.islice(self._fires(moment), n))
 
+    def times(self, moment: dt.datetime) -> Iterator[dt.datetime]:
+        """Yield every fire time after `moment`, in order and in UTC."""
+        return self._fires(moment)
+
     def before(self, moment: dt.datetime) -> dt.datetime:
         """Return the last fire time at or before `moment`, in UTC."""
         span = dt.timedelta(hours=1)
@@ -86,6 +90,11 @@ class Schedule:
     def numeric(self) -> str:
         """Return the five fields with numbers for names, because some crons misread names in lists."""
         return re.sub("[A-Z]+", lambda name: _NUMBERS[name[0]], self.cron.upper())
+
+    def values(self) -> tuple[tuple[int, ...], ...]:
+        """Return the values of the five fields in order, Sunday as 0."""
+        found = [_values(position, text) for position, text in enumerate(self.cron.split())]
+        return (*map(tuple, found[:4]), tuple(sorted({number % 7 for number in found[4]})))
 
     def calendar(self) -> list[str]:
         """Return systemd's OnCalendar values: two when a day may match either of two restricted fields."""
@@ -126,8 +135,10 @@ class Schedule:
             raise ConfigError(f"{since} has no time zone", hint="for example 2026-11-24T06:00Z")
         local = zoneinfo.ZoneInfo(self.timezone)
         waiting: set[dt.datetime] = set()
-        # It starts a day earlier, because a clock that is set back shows the same times again.
-        for wall in CronSim(self.cron, since.astimezone(local).replace(tzinfo=None) - _DAY):
+        days = [(since + n * _DAY).astimezone(local) for n in (-1, 0, 1)]
+        # A clock that is set back shows the same times again, so near a change it starts a day earlier.
+        near = len({day.utcoffset() for day in days}) > 1
+        for wall in CronSim(self.cron, days[1].replace(tzinfo=None) - (_DAY if near else dt.timedelta())):
             instants = self._instants(wall, local)
             ready = {at for at in waiting if instants and at < instants[0]}
             yield from sorted(at for at in ready if at > since)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from workbench import files
 from workbench.context import Clock, SystemClock
 from workbench.errors import ConfigError, NotFoundError
-from workbench.jobs.ledger import Slot
+from workbench.jobs.ledger.runs import Role, Slot, Trigger
 from workbench.jobs.schedule import Schedule, zone
 from workbench.jobs.spec import JobSpec
 
@@ -24,7 +25,9 @@ _FIRST_YEAR, _LAST_YEAR = 1970, 2999
 class RunRequest:
     """A request to run a job: reference, input, time, tenant, and whether to replace a published output.
 
-    `decision` is the decision of the policies on it, as JSON, for the audit log.
+    `decision` is the decision of the policies on it, as JSON, for the audit log. `run` is the id of the run,
+    which a server that took it gives. A name without a version means the label of the `role`. `confinement`
+    is the level to which this machine confines kernels, "" where nobody looked.
     """
 
     reference: str
@@ -33,7 +36,11 @@ class RunRequest:
     tenant: str | None = None
     replace: bool = False
     show: bool = True
+    role: Role = "production"
+    trigger: Trigger = "manual"
+    run: str = field(default_factory=lambda: secrets.token_hex(8))
     decision: Mapping[str, Any] = field(default_factory=dict)
+    confinement: str = ""
     clock: Clock = field(default_factory=SystemClock)
 
 

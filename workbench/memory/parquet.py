@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from array import array
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -21,9 +23,10 @@ _ROW_GROUP = 10_000
 
 def vector_bytes(vector: Sequence[float]) -> bytes:
     """Return a vector as little-endian float32 bytes."""
-    import numpy as np
-
-    return np.asarray(vector, dtype="<f4").tobytes()
+    numbers = array("f", vector)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tobytes()
 
 
 def logical_digest(tenant: str, items: Sequence[Item]) -> str:

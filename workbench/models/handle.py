@@ -12,7 +12,7 @@ from workbench import _sync, arguments, wire
 from workbench.context import current_invocation
 from workbench.errors import ConfigError, InvalidOutputError, UnavailableError
 from workbench.models.card import ModelCard
-from workbench.ports import Call, Handler
+from workbench.ports import Call, Handler, PromptInputs
 from workbench.ports.privacy import DeclaredData
 from workbench.types import JSON, Event, Hit, Message, Reply, wire_messages
 
@@ -163,6 +163,8 @@ class ModelHandle:
             call = dataclasses.replace(call, declared=declared)
         if passages := getattr(asked, "passages", ()):
             call = dataclasses.replace(call, passages=tuple(passages))
+        if inputs := getattr(asked, "inputs", None):
+            call = dataclasses.replace(call, prompt=PromptInputs(reference=labels["prompt"], inputs=inputs))
         return call.within(seconds).with_defaults(name for name in defaults if name not in given)
 
     def _check_names(self, payload: JSON) -> None:

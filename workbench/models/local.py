@@ -213,6 +213,7 @@ class _Server:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                env=processes.inherited(),
                 process_group=0,  # an interrupt at the terminal is for the caller
             )
 

@@ -237,7 +237,7 @@ class OpenAIModel:
             session = aiohttp.ClientSession(connector=connector, headers=headers, cookie_jar=cookies)
             self._session, self._loop = session, loop
             self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
-            weakref.finalize(self, _close, connector, loop)
+            weakref.finalize(self, _close, session, connector, loop)
         return self._session
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
@@ -369,8 +369,11 @@ def _timeout(seconds: float, *, stream: bool) -> aiohttp.ClientTimeout:
     )
 
 
-def _close(connector: aiohttp.TCPConnector, loop: asyncio.AbstractEventLoop) -> None:
+def _close(
+    session: aiohttp.ClientSession, connector: aiohttp.TCPConnector, loop: asyncio.AbstractEventLoop
+) -> None:
     """Close the connections of a model that was not closed, at the latest when the interpreter ends."""
+    session.detach()  # it would warn where it ends before its connections, or after its loop
     if loop.is_closed() or connector.closed:
         return
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -110,11 +111,17 @@ def _tenants(text: str, exchange: Exchange) -> Iterator[tuple[float, tuple[int, 
         return
     plain, asked = folded(text), folded("\n".join(exchange.texts("user", "system"))).text
     for name in others:
-        parts = "[-_ ]?".join(map(re.escape, re.split("[-_]", name)))
-        form = re.compile(rf"(?<!\w){parts}(?!\w)")
+        form = _form_of(name)
         if form.search(asked) is None:
             for found in form.finditer(plain.text):
                 yield _LIKELY, plain.span(*found.span())
+
+
+@functools.lru_cache(maxsize=1_024)
+def _form_of(tenant: str) -> re.Pattern[str]:
+    """Return what finds the name of a tenant, also with spaces between its parts."""
+    parts = "[-_ ]?".join(map(re.escape, re.split("[-_]", tenant)))
+    return re.compile(rf"(?<!\w){parts}(?!\w)")
 
 
 def _is_of(host: str, allowed: Sequence[str]) -> bool:

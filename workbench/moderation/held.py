@@ -19,8 +19,6 @@ from workbench.locking import locked
 
 HeldState = Literal["waiting", "released", "rejected"]
 _ID: Final = re.compile(r"[0-9a-f]{16}")
-#: Days for which a held answer is kept unless the use case states others.
-KEEP_DAYS: Final = 30
 _MOST_BYTES: Final = 512 * 2**20
 
 

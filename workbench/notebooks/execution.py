@@ -21,24 +21,23 @@ from workbench.errors import NotebookError
 from workbench.layout import EXECUTED
 from workbench.notebooks import canonical as notebooks
 from workbench.notebooks import inspection, masks
+from workbench.notebooks.confined import Confined
 
 #: What jupyter_client says of a kernel that ends before any cell: another process took one of its ports.
 _UNREADY = "Kernel died before replying"
 _STARTS = 3
 #: The name under which papermill knows the engine that bounds outputs.
 _ENGINE = "workbench"
+#: Most characters of a kernel's progress that are read at once.
+_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Executed:
-    """A completed run: the executed copy, the task's digest and the recordings used.
-
-    `used` maps the key of each recording, used or made, to its store: "tape" or "cache".
-    """
+    """A completed run: the executed copy and the task's digest."""
 
     notebook: Path
     task_digest: str
-    used: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +46,13 @@ class Watched:
 
     The opening of a file of `guarded`, or of a file in a folder of it, is reported where Python tells of it
     (`workbench.records.guarded` says where it does not), and on Linux where the system does. The system
-    tells of other processes too. A relative path begins at the current folder.
+    tells of other processes too, and without `native` it is not asked: a confined kernel opens none of them.
+    A relative path begins at the current folder.
     """
 
     report: Path
     guarded: tuple[Path, ...] = ()
+    native: bool = True
 
 
 class ExecuteOptions(TypedDict, total=False):
@@ -59,13 +60,14 @@ class ExecuteOptions(TypedDict, total=False):
 
     `cwd` is the kernel's folder, the notebook's own by default. `watch` is a file for reports of connections
     around the boundary. `show` shows progress. `clean` masks what outputs and a failure's message may not
-    hold.
+    hold. `confined` confines the kernel, which then tells of no recordings: its gateway does.
     """
 
     cwd: Path | None
     watch: Path | Watched | None
     show: bool
     clean: Callable[[str], str] | None
+    confined: Confined | None
 
 
 def execute(
@@ -86,16 +88,14 @@ def execute(
     typed = notebook.typed(parameters)
     folder = root / EXECUTED
     stem = f"{path.stem}-{execution.run or secrets.token_hex(4)}"
-    output, used, progress = (folder / f"{stem}{end}" for end in (".ipynb", ".used", ".progress"))
+    kernel = _Kernel.of(path, parameters, execution, options)
+    told = folder if kernel.confined is None else kernel.confined.folder
+    output, progress = folder / f"{stem}.ipynb", told / f"{stem}.progress"
     with files.writing(folder):
         files.make_folder(folder)
-        for file in (used, progress):
-            file.touch(0o600)
-    execution = dataclasses.replace(
-        execution, task_digest=notebook.digest(typed), used=str(used), progress=str(progress)
-    )
+        progress.touch(0o600)
+    execution = dataclasses.replace(execution, task_digest=notebook.digest(typed), progress=str(progress))
     succeeded, screened = False, execution.job is not None and watch is not None
-    kernel = _Kernel.of(path, parameters, execution, options)
     try:
         with (
             processes.environment(execution.environment()),
@@ -104,16 +104,14 @@ def execute(
             _cleaning(output, options.get("clean"), copy=not screened),
         ):
             _papermill(path, output, typed, kernel)
-        keys = dict(line.split() for line in used.read_text(encoding="ascii").splitlines())
         succeeded = True
     finally:
         if execution.job is not None and not (succeeded and screened):
             scrub(output)
-        for file in (used, progress):
-            file.unlink(missing_ok=True)
+        progress.unlink(missing_ok=True)
         if output.is_file():
             output.chmod(0o600)
-    return Executed(notebook=output, task_digest=execution.task_digest or "", used=keys)
+    return Executed(notebook=output, task_digest=execution.task_digest or "")
 
 
 @contextlib.contextmanager
@@ -140,6 +138,7 @@ class _Kernel:
     cwd: Path | None = None
     watch: Watched | None = None
     job: bool = False
+    confined: Confined | None = None
 
     @classmethod
     def of(
@@ -148,7 +147,8 @@ class _Kernel:
         """Return the kernel of an execution; a path to watch is that of a report."""
         watch, cwd, job = options.get("watch"), options.get("cwd"), execution.job is not None
         watched = Watched(report=watch) if isinstance(watch, Path) else watch
-        return cls(path=path, parameters=parameters, cwd=cwd, watch=watched, job=job)
+        confined = options.get("confined")
+        return cls(path=path, parameters=parameters, cwd=cwd, watch=watched, job=job, confined=confined)
 
     @property
     def arguments(self) -> list[str]:
@@ -187,10 +187,15 @@ def _papermill(path: Path, output: Path, typed: Mapping[str, Any], kernel: _Kern
             unready = _UNREADY in str(error)
             if not unready and not isinstance(error, DeadKernelError):
                 raise
-            if unready and left:
+            told = ""
+            if kernel.confined is not None:  # a confined kernel has no ports that another could take
+                kernel.confined.check_started(_near(path))
+                last = _excerpt(kernel.confined.last_line())
+                told = f"; its last line of output: {last}" if last else ""
+            elif unready and left:
                 continue
             raise NotebookError(
-                f"{_near(path)}: the kernel died; the system may have killed it for memory",
+                f"{_near(path)}: the kernel died; the system may have killed it for memory{told}",
                 hint=f"{kernel.again}   (its answers so far are kept and not asked again)",
             ) from None
         else:
@@ -212,6 +217,7 @@ def _run_papermill(path: Path, output: Path, typed: Mapping[str, Any], kernel: _
         cwd=str(kernel.cwd or path.parent),
         start_timeout=120,
         extra_arguments=kernel.arguments,
+        confined=kernel.confined,
     )
 
 
@@ -267,7 +273,9 @@ def _bounded_engine() -> type:
                 extra_arguments=options["extra_arguments"],
             )
             client.limits = OutputLimits()
-            client.execute()
+            confined: Confined | None = options["confined"]
+            with confined.managing(client) if confined else contextlib.nullcontext():
+                client.execute()
 
     return BoundedEngine
 
@@ -377,22 +385,27 @@ def _executed(path: Path) -> dict[str, Any]:
 
 def _failed(error: Any, output: Path, kernel: _Kernel) -> NotebookError:
     """Convert papermill's error of a cell; a WorkbenchError keeps its hint and exit code."""
-    source = "\n".join(f"    {line}" for line in error.source.splitlines()[:15])
-    where = f"{_near(kernel.path)}, cell {_cell(output, error.cell_index)}: {error.ename}"
+    source = _printable("\n".join(f"    {line}" for line in error.source.splitlines()[:15]))
+    where = f"{_near(kernel.path)}, cell {_cell(output, error.cell_index)}: {_printable(error.ename)}"
     again = f"{kernel.again}   (the executed copy is {_near(output)})"
     kind = getattr(errors, error.ename, None)
     message, arrow, hint = error.evalue.rpartition("\n  -> ")
     if not arrow or not (isinstance(kind, type) and issubclass(kind, errors.WorkbenchError)):
         return NotebookError(f"{where}: {_excerpt(error.evalue)}\n{source}", hint=again)
     rerun = "" if kernel.job else f"\n  again: {again}"  # a job's executed copy is deleted by then
-    failure = NotebookError(f"{where}: {_excerpt(message)}\n{source}{rerun}", hint=hint)
+    failure = NotebookError(f"{where}: {_excerpt(message)}\n{source}{rerun}", hint=_excerpt(hint))
     failure.exit_code = kind.exit_code
     return failure
 
 
 def _excerpt(text: str, most: int = 4_000) -> str:
     """Return the beginning of an error's text; the executed copy has more of it."""
-    return text if len(text) <= most else f"{text[:most]}…"
+    return _printable(text if len(text) <= most else f"{text[:most]}…")
+
+
+def _printable(text: str) -> str:
+    """Return a kernel's text for a terminal, which would obey control characters."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "�" for sign in text)
 
 
 def _near(path: Path) -> Path:
@@ -414,7 +427,7 @@ def _cell(executed: Path, index: int) -> int:
 @contextlib.contextmanager
 def _natively(watched: Watched | None) -> Iterator[None]:
     """Report guarded files that a library of the kernel opens without telling Python."""
-    if watched is None or not watched.guarded:
+    if watched is None or not watched.guarded or not watched.native:
         yield
         return
     from workbench.records import egress
@@ -435,10 +448,10 @@ def _shown(progress: Path, *, show: bool) -> Iterator[None]:
 
     def watch() -> None:
         bar: Any = None
-        with progress.open(encoding="utf-8") as file:
+        with progress.open(encoding="utf-8", errors="replace") as file:
             while True:
                 ended = stop.wait(0.3)
-                for line in file.read().splitlines():
+                for line in file.read(_AT_ONCE).splitlines():  # a kernel may write as much as it likes
                     bar = _moved(tqdm, bar, line)
                 if ended:
                     break
@@ -458,11 +471,12 @@ def _moved(tqdm: Any, bar: Any, line: str) -> Any:
     """Return the progress bar after one line; a new description starts a new bar."""
     import orjson
 
-    with contextlib.suppress(orjson.JSONDecodeError):
+    with contextlib.suppress(ValueError, TypeError, KeyError, OverflowError):
         step = orjson.loads(line)
-        if bar is None or bar.desc.removesuffix(": ") != step["what"]:
+        what, done, total = _printable(str(step["what"]))[:80], int(step["done"]), int(step["total"])
+        if bar is None or bar.desc.removesuffix(": ") != what:
             if bar is not None:
                 bar.close()
-            bar = tqdm(total=step["total"], desc=step["what"], unit="case")
-        bar.update(step["done"] - bar.n)
+            bar = tqdm(total=total, desc=what, unit="case")
+        bar.update(done - bar.n)
     return bar

@@ -7,6 +7,7 @@ import contextlib
 import datetime as dt
 import functools
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,12 +123,25 @@ def plain(source: str) -> str:
     Magics, shell lines and help become calls. Leading indentation and the prompts of IPython and
     doctest are removed. The result of a cell that is not Python in IPython either is not Python.
     """
-    if not any(sign in source for sign in "%!?") and _is_python(source):
+    if not _may_be_changed(source) and _is_python(source):
         return source
     python = _transformed(source)
     if len(python.splitlines()) == 1 and not _is_python(python) and _is_automagic(python):
         return _transformed(f"%{python}")
     return python
+
+
+def _may_be_changed(source: str) -> bool:
+    """Return whether IPython may change a cell, even one that is Python.
+
+    Python has no magic, shell line or help outside of its texts and comments, but IPython looks for prompts
+    and strips spaces inside of them too. IPython takes an eighth of a second to import.
+    """
+    if not any(sign in source for sign in "%!?"):
+        return False
+    prompted = any(prompt in source for prompt in (">>>", "In [", "...:"))
+    lines = source.removesuffix("\n").split("\n")
+    return prompted or source.splitlines() != lines or textwrap.dedent(source) != source
 
 
 def _is_python(text: str) -> bool:

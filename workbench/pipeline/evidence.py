@@ -22,12 +22,14 @@ from workbench.layout import Results
 from workbench.promotion.approach import MeasuredApproach, measured
 from workbench.promotion.judgement import judged, prepared_cases, scorers_of
 from workbench.prompts import prompt as prompts
-from workbench.workspace import boundary, quality
-from workbench.workspace.saved_impact import SavedImpact, load_impact
+from workbench.records.tape import Tape
+from workbench.workspace import quality
 from workbench.workspace.use_case import stated_dataset
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from workbench.workspace.saved_impact import SavedImpact
 
 #: Differences of scores that rounding explains.
 _ROUNDING = 1e-9
@@ -177,8 +179,17 @@ def collect(root: Path, case: UseCase, run: Run, results: Results) -> Evidence:
         tape=_tape_facts(root, (results.judge_tape, results.tape)),
         quality=quality.written(root / results.prepared),
         approach=measured(case, run, explored.arms, prepared_cases(root, case, results)),
-        impact=load_impact(root, name, case.impact) if case.impact else None,
+        impact=_impact(root, name, case),
     )
+
+
+def _impact(root: Path, name: str, case: UseCase) -> SavedImpact | None:
+    """Return the saved impact of a use case; None unless it states where the impact is saved."""
+    if not case.impact:
+        return None
+    from workbench.workspace.saved_impact import load_impact
+
+    return load_impact(root, name, case.impact)
 
 
 def comparable(run: Run, explored: Sequence[Run]) -> list[Run]:
@@ -291,7 +302,9 @@ def _tape_facts(root: Path, paths: Sequence[Path]) -> dict[str, Any]:
     """Return the number of recorded answers, the tapes, and the types of processor that made the answers."""
     entries, tapes = [], []
     for path in paths:
-        read = list(boundary.open_tape(root / path).entries())
+        if not (root / path).exists() and not (root / path).is_symlink():
+            continue
+        read = list(Tape.read(root / path).entries())
         entries += read
         if read:
             digest = hashlib.sha256(files.read_bytes(root / path)).hexdigest()

@@ -72,7 +72,7 @@ def explore(
     out = root / layout.CACHE / "runs" / secrets.token_hex(4)
     parameters = {**({} if given else case.parameters), **given}
     execution = Execution(notebook=str(path), use_case=name, out=str(out))
-    executed = run_notebook(root, path, parameters, execution=execution, tape=tape, show=show)
+    executed = run_notebook(root, path, parameters, execution=execution, tape=tape, show=show).executed
     runs = tuple(load_runs(out)) if (out / MANIFEST).is_file() else ()
     compared = compare_all(runs[1:], baseline=runs[0]) if len(runs) > 1 else None
     return Explored(notebook=str(executed.notebook), runs=runs, comparison=compared)

@@ -1,7 +1,8 @@
 """The stage `judge`: run the frozen notebook on the cases' inputs, and score its answers in this process.
 
-The kernel runs what a job runs, with the settings of a job. It is given the inputs of each case and never
-what is expected; the scorers of params.yaml and the expected values stay here.
+The kernel runs what a job runs, with the settings of a job, and is confined where the machine can. It is
+given the inputs of each case and never what is expected: the scorers of params.yaml, the expected values and
+the boundary stay here.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -31,10 +31,10 @@ from workbench.layout import Results
 from workbench.memory.stores import StoreLocation
 from workbench.notebooks import canonical, inspection
 from workbench.notebooks import execution as notebooks
-from workbench.pipeline import guarding
+from workbench.pipeline import guarding, kernels
 from workbench.pipeline.build import replaying
 from workbench.privacy.repository import redaction_of
-from workbench.promotion.handed_over import attempts, check_amounts
+from workbench.promotion.handed_over import attempts, take
 from workbench.promotion.judgement import gate_of, prepared_cases, scorers_of, slicing_of
 from workbench.promotion.scoring import scored
 from workbench.records import egress
@@ -92,7 +92,7 @@ def judge(root: Path, name: str, *, results: Results | None = None, show: bool =
                 raise
             sys.stderr.write(f"{error.message}\njudging again, in case another program opened it\n")
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            folders.remove(work)
     raise AssertionError("unreachable")
 
 
@@ -101,13 +101,13 @@ def _judged(stage: _Stage, work: Path, *, show: bool, fields: Mapping[str, Any])
     root, results = stage.root, stage.results
     journal = Journal(root / stage.journal)
     kept = journal.keys()  # the answers of an interrupted stage, which this one does not ask for
-    executed = _executed(stage, work, show=show, fields=fields)
+    ran = _ran(stage, work, show=show, fields=fields)
     told = attempts(work, stage.cases, notebook=stage.case.notebook)
-    lines = recorded(boundary.open_tape(root / results.judge_tape), executed.used, journal)
+    lines = recorded(boundary.open_tape(root / results.judge_tape), ran.used, journal)
     entries = list(map(Entry.parse, lines))
-    run = _scored(stage, told, entries, executed.task_digest)
+    run = _scored(stage, told, entries, ran.executed.task_digest)
     write(root / results.judge_tape, lines)
-    asked = {key for key, source in executed.used.items() if source == "cache" and key not in kept}
+    asked = {key for key, source in ran.used.items() if source == "cache" and key not in kept}
     fresh = answers_of(entry for entry in entries if entry.key in asked)
     Confirmed(root / layout.CONFIRMED).note(fresh, how="asked", at=SystemClock().now())
     with folders.written(root / results.answered) as new:
@@ -118,7 +118,7 @@ def _judged(stage: _Stage, work: Path, *, show: bool, fields: Mapping[str, Any])
     return run
 
 
-def _executed(stage: _Stage, work: Path, *, show: bool, fields: Mapping[str, Any]) -> notebooks.Executed:
+def _ran(stage: _Stage, work: Path, *, show: bool, fields: Mapping[str, Any]) -> kernels.Ran:
     """Execute the frozen notebook as a job does, on the inputs of the cases."""
     case, results = stage.case, stage.results
     notebook = inspection.read(stage.root / case.notebook)
@@ -133,23 +133,32 @@ def _executed(stage: _Stage, work: Path, *, show: bool, fields: Mapping[str, Any
     files.write_atomic(inputs, files.read_bytes(stage.root / results.prepared / "inputs.parquet"))
     parameters = {**case.parameters, inspection.INPUTS: str(inputs)}
     guarding.check_modules(stage.root / case.notebook)
-    watch = notebooks.Watched(
-        report=work / "opened.jsonl", guarded=guarding.guarded(stage.root, case, results)
-    )
+    guarded = guarding.guarded(stage.root, case, results)
+    watch = notebooks.Watched(report=work / kernels.KERNEL / "opened.jsonl", guarded=guarded)
     with guarding.alone(work), _said_of(stage):
-        executed = notebooks.execute(
+        ran = kernels.run_kernel(
+            stage.root,
             frozen,
-            root=stage.root,
-            parameters=parameters,
+            parameters,
             execution=_execution(stage, frozen, fields),
+            settings=_settings(stage, inputs, work, hidden=guarded),
             cwd=(stage.root / case.notebook).parent,
             watch=watch,
             show=show,
             clean=redaction_of(stage.root).text,
         )
-    executed.notebook.unlink(missing_ok=True)
+    ran.executed.notebook.unlink(missing_ok=True)
     guarding.check_reports(egress.reported(watch.report), root=stage.root, work=work)
-    return executed
+    take(work / kernels.KERNEL, work, ran.records, notebook=case.notebook)
+    return ran
+
+
+def _settings(stage: _Stage, inputs: Path, work: Path, *, hidden: tuple[Path, ...]) -> kernels.KernelSettings:
+    """Return how the judge's kernel is confined: it reads its inputs and writes into its own folder."""
+    stated = config.run_settings(config.load_params(stage.root), stage.case, stage.name)
+    kernel = work / kernels.KERNEL
+    files.make_folder(kernel)
+    return kernels.settings_of(stage.root, stated, read=(inputs,), write=(kernel,), hidden=hidden)
 
 
 def _execution(stage: _Stage, frozen: Path, fields: Mapping[str, Any]) -> Execution:
@@ -161,7 +170,7 @@ def _execution(stage: _Stage, frozen: Path, fields: Mapping[str, Any]) -> Execut
         memory=str(stage.results.memory),
         job=stage.name,
         run=frozen.parent.name,
-        publish=str(frozen.with_name("out")),
+        publish=str(frozen.with_name(kernels.KERNEL) / "out"),
         home=str(stage.root),
         journal=str(stage.journal),
         **fields,
@@ -185,6 +194,8 @@ def _said_of(stage: _Stage) -> Iterator[None]:
             hint = f"dvc repro judge@{stage.name}   # the answers so far are kept"
         elif ": NameError: " in said:
             hint = f"remove the tag `explore` from the cell that defines the name, {again}"
+        elif ": PermissionError: " in said:
+            hint = f"name what the kernel may read under execution.read in params.yaml, {again}"
         failure = NotebookError(
             f"without its `explore` cells, as the judge and a job run it: {said}",
             hint=hint if error.hint.startswith("workbench run ") else error.hint,
@@ -202,12 +213,6 @@ def _scored(
     snapshot = StoreLocation(state=stage.root / layout.STATE, pinned=memory)
     with closing(replaying(stage.root, stage.name, snapshot, purpose="judge")) as ws:
         described = ws.describe()
-        check_amounts(
-            told,
-            entries,
-            price=lambda target, usage: ws.boundary.card(target).cost_usd(usage),
-            notebook=stage.case.notebook,
-        )
     task = next((line["task"] for line in told.values()), "")
     spec = gate_of(stage.root, stage.name, stage.case)
     slicing = slicing_of(stage.root, stage.name, stage.case, stage.cases)

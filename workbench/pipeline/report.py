@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,12 +84,17 @@ def write(evidence: Evidence, path: Path) -> tuple[Path, Path]:
 def pages(evidence: Evidence) -> tuple[bytes, bytes]:
     """Return the page as HTML and as Markdown."""
     facts = _facts(evidence)
-    html = _environment(autoescape=True).get_template("readiness.html.j2").render(facts)
-    markdown = _environment(autoescape=False).get_template("readiness.md.j2").render(facts)
+    html = environment(autoescape=True).get_template("readiness.html.j2").render(facts)
+    markdown = environment(autoescape=False).get_template("readiness.md.j2").render(facts)
     return html.encode(), markdown.encode()
 
 
-def _environment(*, autoescape: bool) -> Environment:
+@cache
+def environment(*, autoescape: bool) -> Environment:
+    """Return the environment of the templates of this folder, which end at an unknown name.
+
+    A process compiles each template once.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

@@ -26,14 +26,14 @@ from workbench.policy.source import read_source
 
 #: No output depends on these. `api_key_env` only names a variable; the stages search a snapshot, so the
 #: server of the live memory plays no part; `limits` end a run or change nothing; no stage reads the
-#: `cache` or keeps `content`; a promotion alone reads what the use case `handles`; DVC tracks `data` by its
-#: files and `report` by its outputs.
+#: `cache` or keeps `content`; a promotion alone reads what the use case `handles`; `execution` says how far
+#: a kernel is confined, which changes no answer; DVC tracks `data` by its files and `report` by its outputs.
 UNREAD = frozenset(
     {
         "title", "purpose", "owner", "report", "approach", "baseline", "concurrency", "seed", "api_key_env",
         "impact",
         "memory_provider", "memory_url", "memory_grpc", "memory_api_key_env", "memory_awake",
-        "memory_fallback", "limits", "cache", "content", "telemetry", "handles",
+        "memory_fallback", "limits", "cache", "content", "telemetry", "handles", "execution",
     }
 )  # fmt: skip
 #: Keys of the judge alone, which a notebook does not read.

@@ -19,13 +19,12 @@ from workbench.config import Execution, UseCase
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.files import folders
 from workbench.layout import Results
-from workbench.notebooks import execution as notebooks
 from workbench.notebooks import inspection
-from workbench.privacy.repository import masked_output
 
 if TYPE_CHECKING:
     from workbench.experiments.gates import GateReport
     from workbench.experiments.runs import Run
+    from workbench.pipeline.kernels import KernelSettings, Ran
 
 # A stage is a process of its own: it imports what it needs, because all of them together take half a second.
 
@@ -113,18 +112,21 @@ def run_notebook(
     *,
     execution: Execution,
     tape: Path | None = None,
+    settings: KernelSettings | None = None,
     **options: Any,
-) -> notebooks.Executed:
-    """Execute a notebook; write the recordings that it used to `tape`, when `tape` is given.
+) -> Ran:
+    """Execute a notebook of a use case; write the recordings that it used to `tape`, when `tape` is given.
 
-    A failed or interrupted execution changes no tape: its answers stay in the cache and are not asked again.
+    Its kernel asks a gateway in this process, and is confined as `settings` says, by default not at all. A
+    failed or interrupted execution changes no tape: its answers stay in the cache and are not asked again.
     `options` holds further arguments of `notebooks.execute`: `cwd`, `watch`, `show`.
     """
+    from workbench.pipeline import kernels
     from workbench.privacy.repository import redaction_of
 
-    clean = redaction_of(root).text
-    executed = notebooks.execute(
-        path, root=root, parameters=parameters, execution=execution, clean=clean, **options
+    clean, settings = redaction_of(root).text, settings or kernels.KernelSettings()
+    ran = kernels.run_kernel(
+        root, path, parameters, execution=execution, settings=settings, clean=clean, **options
     )
     if tape is not None:
         from workbench.records.journal import Journal, extend
@@ -133,8 +135,8 @@ def run_notebook(
         name = execution.use_case
         held = boundary.tape_of_execution(root, name, execution) if name else boundary.open_tape(tape)
         journal = Journal(root / (execution.journal or layout.JOURNAL))
-        extend(held, executed.used, journal, path=tape, apart=execution.judge_tape is not None)
-    return executed
+        extend(held, ran.used, journal, path=tape, apart=execution.judge_tape is not None)
+    return ran
 
 
 def gate(root: Path, name: str, *, results: Results | None = None) -> GateReport:
@@ -207,9 +209,10 @@ def _plots(root: Path, name: str) -> None:
 def _job(root: Path, reference: str) -> None:
     """Reproduce the sample of a promoted job's version, in its own code and environment."""
     from workbench.jobs import run as jobs
+    from workbench.jobs.ready import reproduce
 
     name, number = jobs.number_of(root, reference)
-    jobs.reproduce(root, name, number, root / "results" / "jobs" / f"{name}-{number}")
+    reproduce(root, name, number, root / "results" / "jobs" / f"{name}-{number}")
 
 
 def _purge(root: Path, name: str) -> None:
@@ -262,6 +265,8 @@ def _run(arguments: list[str]) -> int:
             _purge(root, name)
         stages[stage](root, name)
     except WorkbenchError as error:
+        from workbench.privacy.repository import masked_output
+
         sys.stderr.write(f"error: {masked_output(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ import datetime as dt
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -33,8 +33,12 @@ def authorise(
     *,
     home: Path | None = None,
     dry: bool = False,
+    circumstances: Mapping[str, Any] | None = None,
 ) -> Decision:
     """Return the decision on a verb, after recording it below `home`, by default `root`; not for a `dry` run.
+
+    `circumstances` are further attributes of the request's context, such as the label and the number of
+    approvals of a release.
 
     Raise PolicyError for a denial, and ConfigError for broken policies. Where the use case only observes, a
     denial that the built-in policies do not share is recorded and returned.
@@ -50,6 +54,7 @@ def authorise(
             "phase": context.phase,
             "assurance": context.principal.assurance,
             "environment": "job" if context.job else "explore",
+            **(circumstances or {}),
         },
     )
     decision = CedarPolicy.of(root).decide(request)
@@ -91,8 +96,18 @@ def system_context(
     return Context(use_case=use_case, tenant="", principal=principal, purpose=purpose, phase=phase)
 
 
-def authorise_publication(root: Path, job: str, tenant: str | None) -> Decision:
-    """Return the decision on a job that publishes for a tenant, or for all; raise as `authorise` does."""
+def authorise_publication(
+    root: Path,
+    job: str,
+    tenant: str | None,
+    *,
+    circumstances: Mapping[str, Any] | None = None,
+    dry: bool = False,
+) -> Decision:
+    """Return the decision on a job that publishes for a tenant, or for all; raise as `authorise` does.
+
+    `circumstances` are the label that the version runs by, and its approvals (`promotion.run_rights`).
+    """
     try:
         declared = config.load_params(root).jobs.get(job)
     except WorkbenchError:
@@ -105,7 +120,7 @@ def authorise_publication(root: Path, job: str, tenant: str | None) -> Decision:
         base, tenant=tenant or "", principal=dataclasses.replace(who, **rights), job=job
     )
     output = Resource(type="Output", id=job, tenant=tenant or "", attributes={"name": job})
-    return authorise(root, context, "publish", output)
+    return authorise(root, context, "publish", output, dry=dry, circumstances=circumstances)
 
 
 def _use_cases(root: Path) -> Mapping[str, config.UseCase]:

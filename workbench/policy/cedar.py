@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -294,6 +295,7 @@ def _error_of(error: BaseException) -> str:
     return f"the engine failed ({type(error).__name__})"
 
 
+@functools.lru_cache(maxsize=8)
 def _parsed_schema(text: str) -> cedarpy.Schema:
     """Return a parsed schema; raise ConfigError for a wrong one."""
     import cedarpy

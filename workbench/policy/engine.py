@@ -14,6 +14,7 @@ from workbench.policy.cedar import CedarSet, Evaluated, ParsedPolicy
 from workbench.policy.requests import (
     ACTION_GROUPS,
     CONTEXT,
+    NEW_CONTEXT,
     cedar_request,
     principal_entity,
     principal_kind,
@@ -42,6 +43,7 @@ class CedarPolicy:
         self.cedar = _parsed_set(source, parsed)
         self._digest = source.digest
         self._schema = files.digest(source.schema.encode())
+        self._lacking = tuple(name for name, word in NEW_CONTEXT.items() if word not in source.schema)
         self._kept: dict[bytes, Decision] = {}
         self._residuals: dict[bytes, JSON] = {}
         self._asked: dict[str, bool] = {}
@@ -61,6 +63,7 @@ class CedarPolicy:
         made = CedarPolicy.__new__(CedarPolicy)
         made.source, made.policies, made.cedar = self.source, self.policies, other
         made._digest, made._schema = self._digest, self._schema  # noqa: SLF001 - of its own class
+        made._lacking = self._lacking  # noqa: SLF001
         made._kept, made._residuals, made._asked = {}, {}, {}  # noqa: SLF001
         return made
 
@@ -93,7 +96,7 @@ class CedarPolicy:
                 principal_entity(request.principal, request.tenant),
                 resource_entity(request.resource),
             ]
-            answer = self.cedar.evaluate(cedar_request(request), entities)
+            answer = self.cedar.evaluate(cedar_request(request, without=self._lacking), entities)
             kept = self._decision(key, answer, request)
             if not kept.errors:
                 self._keep(key, kept)
@@ -115,7 +118,8 @@ class CedarPolicy:
         if len(resources) < len({files.canonical(r.to_json()["resource"]) for r in new.values()}):
             return [self.decide(request) for request in requests]  # one id with several attributes
         entities = [principal_entity(first.principal, first.tenant), *resources.values()]
-        found = self.cedar.evaluate_all([cedar_request(r) for r in new.values()], entities) if new else []
+        asked = [cedar_request(request, without=self._lacking) for request in new.values()]
+        found = self.cedar.evaluate_all(asked, entities) if asked else []
         made = {key: self._decision(key, answer, new[key]) for key, answer in zip(new, found, strict=True)}
         for key, decision in made.items():
             if not decision.errors:
@@ -130,6 +134,7 @@ class CedarPolicy:
         Its `residuals` are by `@id`. It is kept by principal, tenant, action and context; do not change it.
         """
         given = {**CONTEXT, "assurance": principal.assurance, **(context or {})}
+        given = {name: value for name, value in given.items() if name not in self._lacking}
         entity = principal_entity(principal, tenant)
         key = files.canonical([entity, action, given])
         if key not in self._residuals:

@@ -14,7 +14,17 @@ from workbench.policy.requests import from_record
 from workbench.ports.policy import Decision, PolicyRequest
 
 #: Attributes of a request that are shown first; the others follow.
-_CONTEXT = ("use_case", "purpose", "phase", "assurance", "data_class", "external", "environment")
+_CONTEXT = (
+    "use_case",
+    "purpose",
+    "phase",
+    "assurance",
+    "data_class",
+    "external",
+    "environment",
+    "api_key_kind",
+    "confinement",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,14 +23,20 @@ ACTION_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "memory.purge", "memory.missing", "memory.stats",
     ),
     "release": ("promote", "rollback", "approve"),
-    "": ("publish", "open_content"),
+    "": ("publish", "open_content", "manage_keys"),
 }  # fmt: skip
 #: The actions in alphabetical order.
 ACTIONS: Final = tuple(sorted(action for group in ACTION_GROUPS.values() for action in group))
 #: The context of a request where nothing else is known.
 CONTEXT: Final[Mapping[str, Any]] = {
     "purpose": "", "use_case": "", "phase": "mvp", "assurance": "asserted", "data_class": "",
-    "external": False, "environment": "explore", "unfiltered": False,
+    "external": False, "environment": "explore", "unfiltered": False, "api_key_kind": "", "confinement": "",
+    "label": "", "approvals": 0, "independent": 0,
+}  # fmt: skip
+#: Attributes of the context that schemas of earlier sets lack, each with the word that shows its presence.
+NEW_CONTEXT: Final[Mapping[str, str]] = {
+    "api_key_kind": "api_key_kind", "confinement": "confinement",
+    "label": "approvals", "approvals": "approvals", "independent": "independent",
 }  # fmt: skip
 #: The attributes of each type of resource, beside `tenant`, with values for where nothing is known.
 RESOURCES: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -43,6 +49,7 @@ RESOURCES: Final[Mapping[str, Mapping[str, Any]]] = {
     "Asset": {"kind": "", "name": "", "version": 0, "label": ""},
     "Output": {"name": ""},
     "Content": {"use_case": "", "data_class": "", "principal": ""},
+    "ApiKey": {"principal": ""},
 }  # fmt: skip
 
 
@@ -134,11 +141,12 @@ def context_of(request: PolicyRequest) -> JSON:
     return {**CONTEXT, "assurance": request.principal.assurance, **request.context}
 
 
-def cedar_request(request: PolicyRequest) -> JSON:
-    """Return a request as the engine reads it."""
+def cedar_request(request: PolicyRequest, *, without: Collection[str] = ()) -> JSON:
+    """Return a request as the engine reads it, `without` attributes of the context that its schema lacks."""
+    context = {name: value for name, value in context_of(request).items() if name not in without}
     return {
         "principal": cedar.uid(principal_kind(request.principal), request.principal.name),
         "action": cedar.uid("Action", request.action),
         "resource": cedar.uid(request.resource.type, request.resource.id),
-        "context": context_of(request),
+        "context": context,
     }

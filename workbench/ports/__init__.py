@@ -7,6 +7,7 @@ from workbench.ports.boundary import (
     HeldPlace,
     Model,
     ModelCandidate,
+    PromptInputs,
     Span,
 )
 from workbench.ports.item_filter import ItemFilter
@@ -46,6 +47,7 @@ __all__ = [
     "MemoryVersion",
     "Model",
     "ModelCandidate",
+    "PromptInputs",
     "Purged",
     "Query",
     "Remembered",

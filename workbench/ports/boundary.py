@@ -107,6 +107,14 @@ class ModelCandidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromptInputs:
+    """The saved prompt or draft that the turns of a call were rendered from, and the inputs."""
+
+    reference: str
+    inputs: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One crossing of the boundary.
 
@@ -117,7 +125,8 @@ class Call:
     order when the target cannot answer. `defaulted` names the fields of the payload that are defaults of the
     target's card, which another candidate does not inherit. `retries` is the most retries of this call; None
     leaves it to the control. `declared` is what a prompt says of the data in the request, if it does.
-    `passages` are those that the payload's texts hold; no record has them.
+    `passages` are those that the payload's texts hold; no record has them. `prompt` is what the turns were
+    rendered from, so that another process can render them again.
     """
 
     port: Port
@@ -134,6 +143,7 @@ class Call:
     retries: int | None = None
     declared: DeclaredData | None = None
     passages: tuple[Hit, ...] = field(default=(), repr=False)
+    prompt: PromptInputs | None = None
 
     @property
     def name(self) -> str:

@@ -83,6 +83,7 @@ _TOKEN: Final = re.compile(
     r"|SG\.[\w-]{16,32}\.[\w-]{16,64}|sq0(?:csp|atp)-[\w\\-]{20,50}|(?:AC|SK)[0-9a-f]{32}(?![0-9A-Za-z])"
     r"|pypi-[\w-]{50,400}|npm_[A-Za-z0-9]{36}|dckr_pat_[\w-]{20,40}|dop_v1_[0-9a-f]{64}|shpat_[0-9a-f]{32}"
     r"|[0-9a-z]{32}-us\d{1,2}(?!\w)|\d{8,10}:AA[\w-]{33}|[MNO][A-Za-z\d_-]{23,25}\.[\w-]{6}\.[\w-]{27,40}"
+    r"|wbk_[a-z]{12}_[0-9a-f]{64}|wbo_[0-9a-f]{64}"  # keys of the workbench's own gateway
     r"|eyJ[\w-]{8,4000}\.eyJ[\w-]{8,4000}\.[\w-]{8,2000}"
     r"|hooks\.slack\.com/services/T\w{5,20}/B\w{5,20}/\w{10,40}"
     r"|AccountKey=[A-Za-z0-9+/]{80,90}={0,2}"

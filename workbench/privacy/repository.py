@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from workbench import files
 from workbench.audit.signing import AuditPseudonyms
-from workbench.config import DataRules, OwnTerms, data_rules, load_params
+from workbench.config import (
+    DataClass,
+    DataRules,
+    OwnTerms,
+    check_data_classes,
+    check_own_terms,
+    data_rules,
+    read_sections,
+)
 from workbench.errors import WorkbenchError
 from workbench.layout import AUDIT_KEYS, PARAMS
 from workbench.ports.privacy import Detector
@@ -90,16 +99,34 @@ def masked_output(text: str) -> str:
 
 def rules_of(root: Path) -> DataRules:
     """Return the classes of data of a repository; a folder without params.yaml has the built-in ones."""
-    return data_rules(load_params(root).data_classes if (root / PARAMS).is_file() else {})
+    return data_rules(_stated(root / PARAMS).data_classes)
 
 
 def detector_of(root: Path) -> Detector:
     """Return the detector of a repository, which also finds the terms of `privacy.lexicon` in params.yaml."""
-    stated = load_params(root).privacy if (root / PARAMS).is_file() else OwnTerms()
+    stated = _stated(root / PARAMS).privacy
     found = _plain() if stated.lexicon is None else _with_lexicon(root / stated.lexicon)
     if stated.presidio is None and stated.gliner is None:
         return found
     return CombinedDetector(found, *_optional(root, stated.presidio, stated.gliner))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _DataSections:
+    """The keys of params.yaml that concern data."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    data_classes: dict[str, DataClass] = field(default_factory=dict)
+    privacy: OwnTerms = field(default_factory=OwnTerms)
+
+
+@files.until_changed
+def _stated(path: Path) -> _DataSections:
+    words = ("data_classes", "privacy")
+    found = read_sections(path.parent, _DataSections, words=words, hint="see docs/params.md for every key")
+    check_data_classes(found.data_classes, where=str(path))
+    check_own_terms(found.privacy, where=f"{path}: privacy")
+    return found
 
 
 @functools.cache

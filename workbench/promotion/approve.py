@@ -130,7 +130,7 @@ def _version(root: Path, reference: str) -> Version:
     kind, ref = release.parse(reference)
     if kind != "model":
         raise ConfigError(
-            f"{reference!r} is not a model, and only models are approved",
+            f"{reference!r} is no model, and only models and versions of jobs are approved",
             hint=f"workbench promote {kind}/{ref.name}",
         )
     return registry.resolve(root, "model", reference.partition("/")[2])

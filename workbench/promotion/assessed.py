@@ -9,14 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench import config, registry, retrieval
+from workbench import config, registry
 from workbench.config import UseCase
 from workbench.context import SystemClock
 from workbench.errors import WorkbenchError
 from workbench.models.approval import Approval, read_approvals, same_person
 from workbench.models.assessment import Assessment, path_of, read_assessment
 from workbench.notebooks import inspection
-from workbench.prompts import prompt as prompts
 from workbench.registry import Version
 
 #: Days before the end of an approval from which `workbench check` warns.
@@ -147,12 +146,17 @@ def _undeclared(root: Path, name: str, case: UseCase) -> Iterator[AssessmentProb
 
 def _declared(root: Path, case: UseCase) -> Iterator[tuple[str, str]]:
     """Yield what is declared, such as "the dataset has an input", with its class; each pair once."""
+    # The stages that judge a run import this file too, and need neither prompts nor memories.
     if case.prompt is not None:
+        from workbench.prompts import prompt as prompts
+
         with contextlib.suppress(WorkbenchError):  # reported with the prompt
             header = prompts.read(registry.resolve(root, "prompt", str(case.prompt))).header
             for name in sorted({item.data_class for item in header.inputs.values()}):
                 yield f"the prompt {case.prompt} has an input", name
     if case.memory is not None:
+        from workbench import retrieval
+
         with contextlib.suppress(WorkbenchError):  # reported with the memory
             if of_items := retrieval.load_spec(root, str(case.memory)).data_class:
                 yield f"the memory {case.memory} has items", of_items
@@ -211,6 +215,8 @@ def _embedding(root: Path, memory: str | None) -> list[str]:
     """Return the model of a memory's vectors; none for a memory that cannot be read, which others report."""
     if memory is None:
         return []
+    from workbench import retrieval
+
     try:
         return [retrieval.load_spec(root, memory).embedding]
     except WorkbenchError:

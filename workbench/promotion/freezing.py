@@ -10,7 +10,6 @@ import dataclasses
 import html
 import json
 import secrets
-import shutil
 import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,17 +20,20 @@ from workbench import files, layout, registry
 from workbench.config import Job, UseCase
 from workbench.data.rules import read_rules
 from workbench.errors import NotFoundError, WorkbenchError
+from workbench.experiments.batch import QUARANTINE
 from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import Run, load_runs, save_runs
 from workbench.files import folders
 from workbench.jobs import runner
 from workbench.jobs import spec as jobspec
+from workbench.jobs.parity import environment_here
 from workbench.jobs.runner import Request, RunPaths, WorkerResult
 from workbench.jobs.spec import JobSpec, Parameter
 from workbench.layout import CACHE, LOCK, PARAMS, QUALITY, Results
-from workbench.notebooks import inspection, screening
+from workbench.notebooks import inspection
 from workbench.notebooks.inspection import Notebook
 from workbench.promotion import handed_over, requirements
+from workbench.promotion.confinement_level import confinement_level
 from workbench.promotion.judgement import prepared_cases, scorers_of
 from workbench.promotion.requirements import Blocker, Draft, read_bytes
 from workbench.promotion.scoring import scored
@@ -105,7 +107,7 @@ def draft(root: Path, name: str, job: Job, case: UseCase, gate: GateReport, run:
         files={},
     )
     task = notebook.frozen().encode()
-    copies = {**_copies(root, pins), **_rules(root, case)}
+    copies = {**_copies(root, pins), **_rules(root, case), **_environment(root, job, case)}
     return Draft(spec=page, run=run, gate=gate, task=task, sample=sample, copies=copies)
 
 
@@ -141,6 +143,11 @@ def _copies(root: Path, pins: Mapping[str, str]) -> dict[str, bytes]:
     return found
 
 
+def _environment(root: Path, job: Job, case: UseCase) -> dict[str, bytes]:
+    """Return the fingerprint of the environment of the promotion by its path in the folder of a version."""
+    return environment_here(root, confinement=confinement_level(job.execution.over(case.execution)))
+
+
 def _rules(root: Path, case: UseCase) -> dict[str, bytes]:
     """Return the quality rules and their profile by their path in the folder of a version."""
     if case.quality is None:
@@ -171,7 +178,7 @@ def clean_run(
         finally:  # its outputs are not masked
             Path(result.notebook).unlink(missing_ok=True)
         found += _reached(work)
-        found += _fell_short(spec, result)
+        found += _fell_short(spec, result, work / "out")
         outputs = _digests_in(work / "out")
         otherwise = _answers_otherwise(
             root, pending, case, RunPaths(home=root, code=code, work=work / "judged"), python, show=show
@@ -180,7 +187,7 @@ def clean_run(
         tape = (work / jobspec.TAPE).read_bytes() if (work / jobspec.TAPE).is_file() else b""
         return CleanRun(outputs=outputs, tape=tape, counts=result.counts), found
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        folders.remove(work)
 
 
 def _request(root: Path, pending: Draft, work: Path, code: Path, run_id: str, *, show: bool) -> Request:
@@ -238,7 +245,7 @@ def _answers_otherwise(
         elif what := _scored_otherwise(root, case, pending.run, work):
             found.append(Blocker(what=what, fix=f"dvc repro --force judge@{spec.use_case}"))
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        folders.remove(work)
     return found
 
 
@@ -260,8 +267,8 @@ def _digests_in(folder: Path) -> dict[str, str]:
     return {path.name: files.digest(files.read_bytes(path)) for path in sorted(folder.iterdir())}
 
 
-def _fell_short(spec: JobSpec, result: WorkerResult) -> list[Blocker]:
-    """Return blockers for a task other than the judged pending and for an unanswered sample."""
+def _fell_short(spec: JobSpec, result: WorkerResult, out: Path) -> list[Blocker]:
+    """Return blockers for a task other than the judged one and for an unanswered sample."""
     found, counts = [], result.counts
     if result.task_digest != spec.task_digest:
         what = (
@@ -273,8 +280,20 @@ def _fell_short(spec: JobSpec, result: WorkerResult) -> list[Blocker]:
         found.append(Blocker(what=what, fix="promote again when the model answers: workbench doctor"))
     if counts.get("held") or not counts.get("answered"):
         what = f"of the sample's {counts.get('rows')} rows {counts.get('answered')} were answered"
+        what += _reasons(out)
         found.append(Blocker(what=what, fix=f"fix {spec.sample}, or the task"))
     return found
+
+
+def _reasons(out: Path) -> str:
+    """Return why the first rows were set aside, "" where the published files do not tell."""
+    import polars as pl
+
+    try:
+        rows = pl.read_parquet(out / QUARANTINE, columns=["row", "reason"]).head(2).rows()
+    except (OSError, pl.exceptions.PolarsError):
+        return ""
+    return "".join(f"; row {row}: {str(reason)[:200]}" for row, reason in rows)
 
 
 def _forget_input(executed: Path, inputs: str) -> None:
@@ -301,6 +320,8 @@ def _forget_input(executed: Path, inputs: str) -> None:
 
 def _seen(source: Path, executed: Path, lock: Path) -> list[Blocker]:
     """Return blockers for the contents of the executed notebook's outputs."""
+    from workbench.notebooks import screening  # its patterns take long to compile; most importers judge runs
+
     known = screening.screen(inspection.read(source), lock=read_bytes(lock))
     outputs = [
         finding

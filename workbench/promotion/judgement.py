@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from workbench import registry
@@ -21,8 +22,8 @@ from workbench.experiments.synthetic import Synthetic
 from workbench.jobs import spec as jobspec
 from workbench.jobs.spec import JobSpec
 from workbench.layout import Results
-from workbench.privacy.repository import detector_of
 from workbench.promotion import verdicts
+from workbench.wire.redaction import Found
 
 
 def judged(
@@ -134,8 +135,14 @@ def scorers_of(root: Path, name: str, case: UseCase) -> ScorerSet:
     default = fitting(expected=case.columns["expected"], memory=case.memory is not None)
     where = f"{root / 'params.yaml'}: use_cases.{name}.scorers"
     return ScorerSet.parse(
-        case.scorers, root=root, where=where, default=default, find=lambda text: detector_of(root).find(text)
+        case.scorers, root=root, where=where, default=default, find=lambda text: _detected(root, text)
     )
+
+
+def _detected(root: Path, text: str) -> Sequence[Found]:
+    from workbench.privacy.repository import detector_of  # its patterns take long to compile
+
+    return detector_of(root).find(text)
 
 
 def baseline_of(root: Path, use_case: str, run: Run) -> Run | None:

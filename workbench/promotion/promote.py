@@ -6,28 +6,40 @@ import contextlib
 import dataclasses
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from workbench import config, files, registry
+from workbench.attestations.folder import EVIDENCE
 from workbench.audit import Act, audited
 from workbench.config import UseCase
+from workbench.config.operations import load_operations
+from workbench.config.rollout import DEFAULT_SHARE
 from workbench.context import Clock, SystemClock
-from workbench.errors import ConfigError, NotFoundError, UnavailableError, WorkbenchError
+from workbench.errors import ConfigError, UnavailableError, WorkbenchError
 from workbench.experiments.gates import GateReport
 from workbench.experiments.loosening import loosened
 from workbench.jobs import runner, versions
 from workbench.jobs import spec as jobspec
+from workbench.jobs.ledger import open_ledger
 from workbench.jobs.spec import JobSpec
-from workbench.policy import authorise
 from workbench.promotion import diff as differences
-from workbench.promotion import freezing, release, requirements, verdicts
+from workbench.promotion import evidence, freezing, going_back, release, requirements, verdicts
 from workbench.promotion.assured import check_authenticated, mover
 from workbench.promotion.judgement import judged, run_of, spec_of, verdicted
+from workbench.promotion.justification import justified
 from workbench.promotion.release import Released
+from workbench.promotion.release_rights import (
+    ReleaseRequest,
+    Verb,
+    missing_for_production,
+    release_rights,
+)
 from workbench.promotion.requirements import Blocker, Draft
+from workbench.promotion.self_trusted import notes_on_keys
 from workbench.registry import Asset, VersionEntry
 from workbench.repository import dvc
 from workbench.repository.git import Repository
@@ -37,11 +49,12 @@ from workbench.repository.git import Repository
 class ReleaseOptions:
     """Options of a release: its label and reason, a dry run, and whether to commit.
 
-    `show` writes progress to standard error.
+    `show` writes progress to standard error. `share` is the share of rows or tenants of a canary.
     """
 
     label: str = "production"
     reason: str = ""
+    share: float | None = None
     dry_run: bool = False
     commit: bool = False
     show: bool = True
@@ -55,7 +68,21 @@ class ReleaseOptions:
     def command(self, reference: str) -> str:
         """Return the command that promotes `reference` with this label and reason."""
         reason = f" --reason {shlex.quote(self.reason)}" if self.reason else ""
-        return f"workbench promote {reference} --to {self.label}{reason}"
+        share = "" if self.share is None else f" --share {self.share:.6g}"
+        return f"workbench promote {reference} --to {self.label}{share}{reason}"
+
+    def request(self, verb: Verb, kind: str, name: str, version: int | None) -> ReleaseRequest:
+        """Return what the policies are asked about this release of a version; None is one yet to be made."""
+        return ReleaseRequest(
+            verb=verb, kind=kind, name=name, version=version or 0, label=self.label, dry=self.dry_run,
+            clock=self.clock,
+        )  # fmt: skip
+
+    def move_to(self, version: int, *, reason: str, run: str | None) -> release.LabelMove:
+        """Return the move of the label to a version, for the stated reason or else this one."""
+        return release.LabelMove(
+            label=self.label, version=version, reason=self.reason or reason, run=run, share=self.share
+        )
 
 
 def promote(root: Path, reference: str, order: ReleaseOptions) -> Released:
@@ -89,18 +116,23 @@ def _audited(
 def _promoted(root: Path, reference: str, order: ReleaseOptions, facts: dict[str, Any]) -> Released:
     kind, ref = release.parse(reference)
     release.check_label(kind, order.label)
-    facts["decision"] = _authorise(root, "promote", kind, ref, order)
+    rights = release_rights(root, order.request("promote", kind, ref.name, ref.version))
+    facts["decision"] = rights.decision
     if order.label == "production" and not order.dry_run:
         check_authenticated(root, kind, ref.name, verb="promote")
     _, _, named = reference.partition("/")
     if kind != "job":
         return _promote_spec(root, kind, named, order)
-    return _promote_job(root, named, order) if named == ref.name else _promote_version(root, named, order)
+    promoted = _promote_job if named == ref.name else _promote_version
+    return promoted(root, named, order, rights.blockers)
 
 
-def rollback(root: Path, reference: str, order: ReleaseOptions, *, to: int | None = None) -> Released:
+def rollback(
+    root: Path, reference: str, order: ReleaseOptions, *, to: int | Literal["none"] | None = None
+) -> Released:
     """Move the label back to the version before, or to `to`; a dirty working tree is allowed.
 
+    With "none" a job is left without a version, and its runs are refused. A trial (shadow or canary) ends.
     ConfigError when the label is on that version already, NotFoundError when no version precedes it.
     """
     with _audited(root, "rollback", reference, order) as facts:
@@ -110,7 +142,11 @@ def rollback(root: Path, reference: str, order: ReleaseOptions, *, to: int | Non
 
 
 def _rolled_back(
-    root: Path, reference: str, order: ReleaseOptions, to: int | None, facts: dict[str, Any]
+    root: Path,
+    reference: str,
+    order: ReleaseOptions,
+    to: int | Literal["none"] | None,
+    facts: dict[str, Any],
 ) -> Released:
     kind, ref = release.parse(reference)
     release.check_label(kind, order.label)
@@ -119,59 +155,45 @@ def _rolled_back(
             f"{reference!r} names a version; a rollback takes its target version from --to",
             hint=f"workbench rollback {kind}/{ref.name} --to {ref.version or 'VERSION'}",
         )
-    facts["decision"] = _authorise(
-        root, "rollback", kind, registry.Reference(name=ref.name, version=to), order
-    )
+    target = going_back.target_of(root, kind, ref.name, order.label, to)
+    rights = release_rights(root, order.request("rollback", kind, ref.name, target))
+    requirements.checked([*rights.blockers], ref.name, verb="rolled back")
+    facts["decision"] = rights.decision
     if order.label == "production" and not order.dry_run:
         check_authenticated(root, kind, ref.name, verb="roll back")
     asset = registry.load(root, kind, ref.name)
-    if order.label not in asset.labels:
-        raise NotFoundError(
-            f"{kind}/{ref.name} has no version in {order.label}",
-            hint=f"workbench promote {kind}/{ref.name} --to {order.label}",
-        )
-    now, back = _begun(root, asset, order, to) or (
-        asset.labels[order.label], asset.before(order.label) if to is None else to
-    )  # fmt: skip
-    if back is None:
-        raise NotFoundError(
-            f"{kind}/{ref.name} has never had another version in {order.label} before {now}",
-            hint=f"workbench rollback {kind}/{ref.name} --to VERSION; there are {sorted(asset.versions)}",
-        )
-    if back == now:
-        raise ConfigError(f"{kind}/{ref.name}@{back} is in {order.label} already", hint="workbench jobs list")
+    now, back = going_back.versions_of(root, asset, order.label, target, commit=order.commit)
     rows = _back_rows(root, asset, now, back)
     done = Released(
         what=f"{kind}/{ref.name}", label=order.label, version=back, before=now, rows=tuple(rows),
-        notes=_environment_note(root, asset, back), dry=order.dry_run,
-        command=f"workbench rollback {kind}/{ref.name} --to {back}",
+        notes=_back_notes(root, asset, back, order), dry=order.dry_run,
+        command=f"workbench rollback {kind}/{ref.name} --to {back or 'none'}",
     )  # fmt: skip
-    run = asset.versions[back].run
+    run = asset.versions[back].run if back != registry.NO_VERSION else None
     return _release(root, asset, done, order, verb="Roll back", run=run, after="dvc repro")
 
 
-def _authorise(
-    root: Path, action: str, kind: str, reference: registry.Reference, order: ReleaseOptions
-) -> dict[str, Any]:
-    """Return the decision on moving the label; PolicyError unless it permits the user of this process."""
-    version = reference.version if isinstance(reference.version, int) else 0
-    about = authorise.asset(kind, reference.name, version=version, label=order.label)
-    context = authorise.system_context(root, _use_case_of(root, kind, reference.name), found=mover(root))
-    return authorise.authorise(root, context, action, about, dry=order.dry_run).to_json()
+def _notes_to_come(
+    root: Path, spec: JobSpec, case: UseCase, version: int, order: ReleaseOptions
+) -> tuple[str, ...]:
+    """Return notes on what phase mlvp and production will refuse of a draft."""
+    unapproved = missing_for_production(root, order.request("promote", "job", spec.job, version))
+    return (*requirements.not_assessed_yet(root, spec, case), *unapproved)
 
 
-def _use_case_of(root: Path, kind: str, name: str) -> str:
-    """Return the use case of a job of params.yaml, "" for other assets and unknown jobs."""
-    try:
-        declared = config.load_params(root).jobs.get(name) if kind == "job" else None
-    except WorkbenchError:
-        return ""
-    return declared.use_case if declared else ""
+def _back_notes(root: Path, asset: Asset, number: int, order: ReleaseOptions) -> tuple[str, ...]:
+    """Return notes on the environment and the approvals that the target of a rollback lacks."""
+    if asset.kind != "job" or number == registry.NO_VERSION:
+        return ()
+    unapproved = missing_for_production(root, order.request("rollback", "job", asset.name, number))
+    return (*_environment_note(root, asset, number), *unapproved)
 
 
 def _environment_note(root: Path, asset: Asset, number: int) -> tuple[str, ...]:
     """Return a note when the version's environment is missing; the release installs it first."""
-    if asset.kind != "job" or versions.has_environment(root, jobspec.load(root, asset.name, number)[0]):
+    if asset.kind != "job" or number == registry.NO_VERSION:
+        return ()
+    if versions.has_environment(root, jobspec.load(root, asset.name, number)[0]):
         return ()
     reference = f"{asset.name}@{number}"
     note = f"the environment of {reference} is not installed here, and is installed before the label moves"
@@ -180,7 +202,7 @@ def _environment_note(root: Path, asset: Asset, number: int) -> tuple[str, ...]:
 
 def _ensure_environment(root: Path, asset: Asset, number: int, order: ReleaseOptions) -> None:
     """Install a job version's environment; the version cannot run without it."""
-    if asset.kind != "job":
+    if asset.kind != "job" or number == registry.NO_VERSION:
         return
     spec, _ = jobspec.load(root, asset.name, number)
     try:
@@ -191,22 +213,10 @@ def _ensure_environment(root: Path, asset: Asset, number: int, order: ReleaseOpt
         raise failure from error
 
 
-def _begun(root: Path, asset: Asset, order: ReleaseOptions, to: int | None) -> tuple[int, int] | None:
-    """Return the source and target versions of an interrupted rollback; None when none was interrupted."""
-    past = [move.version for move in asset.moves if move.label == order.label]
-    # After a promotion, `before` is the label's previous version; after a rollback it is an older version.
-    went_back = len(past) > 1 and asset.before(order.label) != past[-2] and to in {None, past[-1]}
-    return (past[-2], past[-1]) if went_back and _cut_off(root, asset, order) else None
-
-
-def _cut_off(root: Path, asset: Asset, order: ReleaseOptions) -> bool:
-    """Whether a written move is unstaged, or uncommitted under `commit`: its command was interrupted."""
-    page = release.page_of(root, asset).relative_to(root).as_posix()
-    return bool(Repository(root=root).changed(below=[page], staged=order.commit))
-
-
 def _back_rows(root: Path, asset: Asset, now: int, back: int) -> differences.Rows:
     """Return the changes of a rollback, after checking the target version's files and code."""
+    if back == registry.NO_VERSION:
+        return [("version", str(now), "none: runs are refused")]
     registry.resolve(root, asset.kind, f"{asset.name}@{back}")
     if asset.kind != "job":
         return differences.entry_rows(asset, now, back)
@@ -222,19 +232,21 @@ def _back_rows(root: Path, asset: Asset, now: int, back: int) -> differences.Row
 # -- jobs -----------------------------------------------------------------------------------------
 
 
-def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
+def _promote_job(
+    root: Path, name: str, order: ReleaseOptions, unapproved: Sequence[Blocker] = ()
+) -> Released:
     job = config.job(config.load_params(root), name)
     case = config.use_case(config.load_params(root), job.use_case)
     asset = registry.load_or_new(root, "job", name)
+    release.check_share(asset, order.label, max(asset.versions, default=0) + 1, order.share)
     live = spec_of(root, name, asset.labels.get("production"))
     order.say("checking commits, results and verdict (git, dvc status and the gate)")
     run = freezing.judged_run(root, job.use_case, case)
     gate = judged(root, job.use_case, case, run)
     draft = freezing.draft(root, name, job, case, gate, run)
-    missing, counts = _missing(root, draft, case, order), {}
+    missing, counts = [*unapproved, *_missing(root, draft, case, order)], {}
     if not missing:
-        limit = f"about a minute, at most {freezing.CLEAN_S} s"
-        order.say(f"running the frozen notebook alone on its sample ({limit})")
+        order.say(f"running the frozen notebook alone on its sample (at most {freezing.CLEAN_S} s)")
         clean, missing = freezing.clean_run(root, draft, case, show=order.show)
         if clean is not None:
             draft, counts = freezing.finished(draft, clean), dict(clean.counts)
@@ -248,7 +260,7 @@ def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
             *differences.spec_rows(live, draft.spec),
             *differences.gate_rows(gate, run, run_of(root, live) if live else None),
         ),
-        notes=(*differences.freezes(draft, counts), *requirements.not_assessed_yet(root, draft.spec, case)),
+        notes=(*differences.freezes(draft, counts), *_notes_to_come(root, draft.spec, case, version, order)),
         missing=tuple((miss.what, miss.fix) for miss in missing),
         dry=order.dry_run,
         command=missing[0].fix if missing else order.command(f"job/{name}"),
@@ -271,11 +283,14 @@ def _missing(root: Path, draft: Draft, case: UseCase, order: ReleaseOptions) -> 
 
 def _write_job(root: Path, asset: Asset, draft: Draft, card: Released, order: ReleaseOptions) -> Released:
     folder = registry.folder_of(root, "job", asset.name)
+    evidence.check_possible(root)
     with registry.locked(folder):
         asset = registry.load_or_new(root, "job", asset.name)
         again = _same(root, asset, draft.spec)
         labelled = again is not None and asset.labels.get(order.label) == again
-        if labelled and not Repository(root=root).changed(below=["pipelines/jobs"]):
+        if labelled and not Repository(root=root).changed(
+            below=["pipelines/jobs", f"{EVIDENCE}/{asset.name}"]
+        ):
             raise ConfigError(
                 f"nothing to promote: job/{asset.name}@{again} is in {order.label} with the same content",
                 hint=f"workbench jobs run {asset.name}",
@@ -283,22 +298,18 @@ def _write_job(root: Path, asset: Asset, draft: Draft, card: Released, order: Re
         if again is None:
             asset = _with_version(root, asset, draft, order)
         version = again or max(asset.versions)
-        release.move(
-            root,
-            asset,
-            label=order.label,
-            version=version,
-            reason=order.reason or f"{draft.gate.phase} gate passed on run {draft.run.id}",
-            run=draft.run.id,
-            clock=order.clock,
+        step = order.move_to(
+            version, reason=f"{draft.gate.phase} gate passed on run {draft.run.id}", run=draft.run.id
         )
+        release.write_move(root, asset, step, clock=order.clock)
     order.say("reproducing the pipeline with the new version (dvc repro)")
     _reproduce(root, show=order.show)
+    card = evidence.added(root, asset.name, version, card, order.clock)
     # The tree was clean before, except for files of an interrupted promotion: this release owns all changes.
     changed = [root / place for place in Repository(root=root).changed(besides=["published"])]
     message = f"Promote job/{asset.name}@{version} to {order.label}"
     committed, command = release.settle(
-        root, changed, message=message, commit=order.commit, after=f"workbench jobs run {asset.name}"
+        root, changed, message=message, commit=order.commit, after=_next_of(asset.name, order.label)
     )
     return dataclasses.replace(card, version=version, committed=committed, command=command)
 
@@ -328,27 +339,65 @@ def _same(root: Path, asset: Asset, spec: JobSpec) -> int | None:
     return None
 
 
-def _promote_version(root: Path, named: str, order: ReleaseOptions) -> Released:
+def _promote_version(
+    root: Path, named: str, order: ReleaseOptions, unapproved: Sequence[Blocker] = ()
+) -> Released:
     """Move a label to an existing version, for example from candidate to production."""
     found = registry.resolve(root, "job", named)
     asset, run_it = registry.load(root, "job", found.name), f"workbench jobs run {found.name}"
-    now = asset.labels.get(order.label)
-    if now == found.number and not _cut_off(root, asset, order):
+    release.check_share(asset, order.label, found.number, order.share)
+    now, last = asset.labels.get(order.label), asset.last_move(order.label)
+    same = now == found.number and last is not None and last.share == order.share
+    if same and not going_back.is_cut_off(root, asset, commit=order.commit):
         raise ConfigError(f"job/{found} is in {order.label} already", hint=run_it)
     spec, _ = jobspec.load(root, found.name, found.number)
     jobspec.code_of(root, spec)
     live = spec_of(root, found.name, asset.labels.get("production"))
-    missing = _unassessed(root, spec)
+    missing = [*_withdrawn(root, found, order), *unapproved, *_unassessed(root, spec)]
     card = Released(
         what=f"job/{found.name}", label=order.label, version=found.number, before=now,
         rows=tuple(differences.spec_rows(live, spec)), dry=order.dry_run,
-        notes=_environment_note(root, asset, found.number),
+        notes=(
+            *_environment_note(root, asset, found.number),
+            *_share_note(root, asset.name, order),
+            *missing_for_production(root, order.request("promote", "job", found.name, found.number)),
+            *notes_on_keys(root, found.name, found.number, order.label, now=order.clock.now()),
+        ),
         missing=tuple((miss.what, miss.fix) for miss in missing),
         command=missing[0].fix if missing else f"workbench promote job/{found} --to {order.label}",
     )  # fmt: skip
     if not order.dry_run:
         requirements.checked(missing, str(found))
-    return _release(root, asset, card, order, verb="Promote", run=spec.run, after=run_it)
+    return _release(
+        root, asset, card, order, verb="Promote", run=spec.run, after=_next_of(found.name, order.label)
+    )
+
+
+def _share_note(root: Path, job: str, order: ReleaseOptions) -> list[str]:
+    """Say how many rows or tenants a canary answers."""
+    if order.label != "canary":
+        return []
+    share = DEFAULT_SHARE if order.share is None else order.share
+    return [f"answers {100 * share:.6g}% of the {load_operations(root).of(job).rollout.unit}s"]
+
+
+def _next_of(job: str, label: str) -> str:
+    """Return the command after a promotion: how a trial goes, or the first run."""
+    return f"workbench jobs {'rollout' if label in registry.TRIALS else 'run'} {job}"
+
+
+def _withdrawn(root: Path, version: registry.Version, order: ReleaseOptions) -> list[Blocker]:
+    """Return a blocker for a version that was taken back, which no label runs."""
+    known = open_ledger(root, order.clock).withdrawals(version.name)
+    return [
+        Blocker(
+            what=f"{version} was withdrawn at {item.at:%Y-%m-%d %H:%MZ}: {item.reason}",
+            fix=f'workbench jobs restore {version} --reason "…"',
+            exit_code=1,
+        )
+        for item in known
+        if item.version == version.number
+    ]
 
 
 def _unassessed(root: Path, spec: JobSpec) -> list[Blocker]:
@@ -386,9 +435,9 @@ def _promote_spec(root: Path, kind: str, named: str, order: ReleaseOptions) -> R
     found = registry.resolve(root, kind, named)
     asset = registry.load(root, kind, found.name)
     now = asset.labels.get(order.label)
-    if now == found.number and not _cut_off(root, asset, order):
+    if now == found.number and not going_back.is_cut_off(root, asset, commit=order.commit):
         raise ConfigError(f"{kind}/{found} is in {order.label} already", hint="workbench check")
-    gate = _justified(root, kind, found, order.reason)
+    gate = justified(root, kind, found, order.reason)
     missing = [gate] if isinstance(gate, Blocker) and order.label == "production" else []
     if kind == "model" and order.label == "production":
         missing += requirements.model_not_assessed(root, found)
@@ -408,32 +457,6 @@ def _promote_spec(root: Path, kind: str, named: str, order: ReleaseOptions) -> R
     return _release(root, asset, card, order, verb="Promote", run=run, after="workbench check")
 
 
-def _justified(root: Path, kind: str, version: registry.Version, reason: str | None) -> GateReport | Blocker:
-    """Return the passing gate report of a judged run that used this version, or else the blocker.
-
-    A pass under a loosened text justifies nothing without a `reason`.
-    """
-    fix = f"name version {version.number} in params.yaml, then: dvc repro"
-    what = f"no judged run used {kind}/{version} and passed its gate"
-    blocker = Blocker(what=what, fix=fix, exit_code=1)
-    for name, case in config.load_params(root).use_cases.items():
-        try:
-            run = freezing.judged_run(root, name, case)
-        except NotFoundError:
-            continue  # that use case has not been reproduced here
-        if run.settings.get(kind) != str(version):
-            continue
-        report = judged(root, name, case, run)
-        if report.verdict != "pass":
-            continue
-        found = loosened(verdicted(root, name, case, run, report), verdicts.recorded(root, name))
-        unexcused = verdicts.unexcused(name, found, reason, asset=f"{kind}/{version}", label="production")
-        if unexcused is None:
-            return report
-        blocker = unexcused
-    return blocker
-
-
 def _release(
     root: Path, asset: Asset, card: Released, order: ReleaseOptions, *, verb: str, run: str | None, after: str
 ) -> Released:
@@ -446,15 +469,9 @@ def _release(
     _ensure_environment(root, asset, card.version, order)
     with registry.locked(registry.folder_of(root, asset.kind, asset.name)):
         asset = registry.load(root, asset.kind, asset.name)
-        written = release.move(
-            root,
-            asset,
-            label=card.label,
-            version=card.version,
-            reason=order.reason or verb,
-            run=run,
-            clock=order.clock,
-        )
-    message = f"{verb} {card.what} {'to' if verb == 'Roll back' else 'version'} {card.version}: {card.label}"
+        step = order.move_to(card.version, reason=verb, run=run)
+        written = release.write_move(root, asset, step, clock=order.clock)
+    target = card.version or "none"
+    message = f"{verb} {card.what} {'to' if verb == 'Roll back' else 'version'} {target}: {card.label}"
     committed, command = release.settle(root, written, message=message, commit=order.commit, after=after)
     return dataclasses.replace(card, committed=committed, command=command)

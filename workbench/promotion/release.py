@@ -56,9 +56,12 @@ class Released(Shown):
         done = "would be" if self.dry else "is"
         forbidden = [f"missing: {what}\n         {fix}" for what, fix in self.missing]
         before = "none" if self.before is None else f"@{self.before}"
+        what = f"{self.what}@{self.version} {done} {self.label}"
+        if self.version == registry.NO_VERSION:
+            what = f"{self.what} {'would have' if self.dry else 'has'} no version in {self.label}"
         blocked = f": not yet, {len(self.missing)} missing" if self.missing else ""  # no verdict of a gate
         return Card(
-            title=f"{self.what}@{self.version} {done} {self.label} (before: {before}){blocked}",
+            title=f"{what} (before: {before}){blocked}",
             head=["what", "live", "new"],
             rows=self.rows,
             notes=[*self.notes, *forbidden],
@@ -89,23 +92,95 @@ def check_label(kind: str, label: str) -> None:
             f"there is no label {label!r} ({nearest(label, registry.LABELS)})",
             hint="workbench promote --help",
         )
+    if label in registry.TRIALS and kind != "job":
+        raise ConfigError(
+            f"a {kind} has no label {label!r}: only jobs run beside production",
+            hint=f"workbench promote job/NAME@VERSION --to {label}",
+        )
+
+
+def check_share(asset: Asset, label: str, version: int, share: float | None) -> None:
+    """Raise ConfigError for a share out of range or of another label, and for a canary beside no production.
+
+    A canary needs another version in production, which answers the rest.
+    """
+    if share is not None and label != "canary":
+        raise ConfigError(
+            f"--share is for canaries, and {label} answers every row",
+            hint=f"workbench promote job/{asset.name}@{version} --to canary --share 10%",
+        )
+    if share is not None and not 0 < share < 1:
+        raise ConfigError(
+            f"--share {share:g} is not between 0% and 100%",
+            hint=f"workbench promote job/{asset.name}@{version} --to canary --share 10%",
+        )
+    live = asset.labels.get("production")
+    if label in registry.TRIALS and live == version:
+        raise ConfigError(
+            f"job/{asset.name}@{version} is in production, and cannot be tried beside itself",
+            hint=f"workbench promote job/{asset.name} --to {label}   # freezes the next version",
+        )
+    if label == "canary" and live is None:
+        raise ConfigError(
+            f"job/{asset.name} has no version in production that answers the rest",
+            hint=f"workbench promote job/{asset.name}@{version} --to production",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelMove:
+    """A move of a label that is to be written: to a version, or to NO_VERSION, for a reason."""
+
+    label: str
+    version: int
+    reason: str
+    run: str | None = None
+    share: float | None = None
 
 
 def move(
     root: Path, asset: Asset, *, label: str, version: int, reason: str, run: str | None, clock: Clock
 ) -> list[Path]:
+    """Write `asset` with its label moved, as `write_move` does."""
+    return write_move(
+        root, asset, LabelMove(label=label, version=version, reason=reason, run=run), clock=clock
+    )
+
+
+def write_move(root: Path, asset: Asset, step: LabelMove, *, clock: Clock) -> list[Path]:
     """Write `asset` with its label moved, and for a job the list of stages; return the written files.
 
-    A label that is on `version` already gets no second move. The caller holds the asset's lock.
+    A label that is on the version already gets no second move, unless its share changes. A version that
+    moves on loses the labels of the trials before. The caller holds the asset's lock.
     """
-    if asset.labels.get(label) != version:
-        by = Repository(root=root).author()
-        at = clock.now().astimezone(dt.UTC).isoformat(timespec="seconds")
-        step = Move(label=label, version=version, by=by, at=at, reason=reason, run=run)
-        asset = registry.moved(asset, step)
+    for item in (step, *_ended_trials(asset, step)):
+        asset = _moved(root, asset, item, clock)
     folders.purge(page_of(root, asset))
     written = [registry.write(root, asset)]
     return [*written, write_stages(root)] if asset.kind == "job" else written
+
+
+def _ended_trials(asset: Asset, step: LabelMove) -> list[LabelMove]:
+    """Return the moves that end the trials of the version: its shadow, and in production its canary."""
+    order = (*registry.TRIALS, "production")
+    before = order[: order.index(step.label)] if step.label in order else ()
+    return [
+        LabelMove(
+            label=label, version=registry.NO_VERSION, reason=f"{asset.name}@{step.version} is {step.label}"
+        )
+        for label in before
+        if asset.labels.get(label) == step.version
+    ]
+
+
+def _moved(root: Path, asset: Asset, step: LabelMove, clock: Clock) -> Asset:
+    last = asset.last_move(step.label)
+    same = asset.labels.get(step.label, registry.NO_VERSION) == step.version
+    if same and (last is None or last.share == step.share):
+        return asset
+    by = Repository(root=root).author()
+    at = clock.now().astimezone(dt.UTC).isoformat(timespec="seconds")
+    return registry.moved(asset, Move(by=by, at=at, **dataclasses.asdict(step)))
 
 
 def page_of(root: Path, asset: Asset) -> Path:
@@ -155,10 +230,16 @@ def _place(path: Path) -> str:
     return "/".join(parts[:3]) if parts[0] == "pipelines" and len(parts) > 3 else path.as_posix()
 
 
-def settle(root: Path, paths: Sequence[Path], *, message: str, commit: bool, after: str) -> tuple[str, str]:
-    """Stage the written files and commit them under `commit`; return the commit's id and the next command."""
+def settle(
+    root: Path, paths: Sequence[Path], *, message: str, commit: bool, after: str, exact: bool = False
+) -> tuple[str, str]:
+    """Stage the written files and commit them under `commit`; return the commit's id and the next command.
+
+    With `exact` the commit holds these files alone, else everything in the folders of the assets.
+    """
     repository = Repository(root=root)
-    places = sorted({_place(path.relative_to(root)) for path in paths})
+    named = (path.relative_to(root) for path in paths)
+    places = sorted({path.as_posix() if exact else _place(path) for path in named})
     repository.stage(places)
     if commit:
         return repository.commit(places, message), after

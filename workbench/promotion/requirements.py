@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workbench import config, files, registry
+from workbench.attestations.folder import EVIDENCE
 from workbench.config import UseCase
 from workbench.errors import ConfigError, NotFoundError, UnavailableError, WorkbenchError
 from workbench.experiments.gates import GateReport
@@ -18,12 +20,15 @@ from workbench.experiments.runs import Run
 from workbench.jobs.schedule import Schedule
 from workbench.jobs.spec import JobSpec
 from workbench.layout import LOCK
-from workbench.notebooks import inspection, screening
+from workbench.notebooks import inspection
 from workbench.notebooks.inspection import INPUTS, Notebook
 from workbench.promotion import assessed
 from workbench.promotion.enforced import unenforced
 from workbench.repository import dvc, environments
 from workbench.repository.git import Repository
+
+if TYPE_CHECKING:
+    from workbench.notebooks.screening import ScreeningFinding
 
 #: Outputs of the pipeline and of earlier promotions: a change in them does not affect the judged run.
 RESULTS = ("pipelines/jobs", "published", "results", "dvc.lock")
@@ -52,6 +57,8 @@ class Draft:
 
 def missing(root: Path, draft: Draft, case: UseCase) -> list[Blocker]:
     """Return every blocker that shows without a clean run, the most serious first."""
+    from workbench.notebooks import screening  # its patterns take long to compile; most importers judge runs
+
     notebook = inspection.read(root / case.notebook)
     return [
         *_not_reproduced(root, draft, case),
@@ -67,7 +74,8 @@ def missing(root: Path, draft: Draft, case: UseCase) -> list[Blocker]:
 
 def _not_reproduced(root: Path, draft: Draft, case: UseCase) -> Iterator[Blocker]:
     """Yield blockers for uncommitted changes, stale results and another environment."""
-    if left := Repository(root=root).changed(besides=[*RESULTS, f"{case.report}.md"]):
+    results = [*RESULTS, f"{case.report}.md", f"{EVIDENCE}/{draft.spec.job}"]  # left by a cut off promotion
+    if left := Repository(root=root).changed(besides=results):
         shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
         yield Blocker(what=f"uncommitted: {shown}", fix='git add --all && git commit -m "…"')
     if stale := stale_stages(root, draft.spec.use_case):
@@ -190,7 +198,7 @@ def _not_runnable(notebook: Notebook, draft: Draft) -> Iterator[Blocker]:
             yield Blocker(what=error.message, fix=f"in params.yaml {error.hint}")
 
 
-def screened(found: Sequence[screening.ScreeningFinding]) -> list[Blocker]:
+def screened(found: Sequence[ScreeningFinding]) -> list[Blocker]:
     """Convert the screening's findings into blockers."""
     return [Blocker(what=f"{finding.where}: {finding.what}", fix=finding.fix) for finding in found]
 
@@ -206,11 +214,11 @@ def read_bytes(path: Path) -> bytes:
         ) from None
 
 
-def checked(found: list[Blocker], name: str) -> None:
+def checked(found: list[Blocker], name: str, *, verb: str = "promoted") -> None:
     """Raise one ConfigError that lists all blockers, if any."""
     if not found:
         return
     lines = "\n".join(f"  - {blocker.what}\n    {blocker.fix}" for blocker in found)
-    error = ConfigError(f"job/{name} cannot be promoted:\n{lines}", hint=found[0].fix)
+    error = ConfigError(f"job/{name} cannot be {verb}:\n{lines}", hint=found[0].fix)
     error.exit_code = found[0].exit_code
     raise error

@@ -87,7 +87,7 @@ class Header:
 class Rendered:
     """A rendered prompt, the argument of `ws.model().chat`.
 
-    `data_classes` are the classes of its inputs and of its passages.
+    `data_classes` are the classes of its inputs and of its passages. `inputs` are what it was rendered with.
     """
 
     messages: tuple[Message, ...] = field(repr=False)
@@ -98,6 +98,7 @@ class Rendered:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     data_classes: tuple[str, ...] = ()
     identifiers: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
+    inputs: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 Saver = Callable[["Prompt", str], "Prompt"]
@@ -146,6 +147,7 @@ class Prompt:
             prompt=self.reference,
             digest=self.digest,
             passages=passages,
+            inputs=inputs,
             output=self.header.output,
             parameters=self.header.parameters,
             data_classes=tuple(

@@ -35,7 +35,7 @@ class Chosen:
     """Which calls are read.
 
     `tenants` are pairs of use case and tenant; None stands for all. Calls of the use cases `hidden` are left
-    out. `since` is the earliest time of a call's beginning.
+    out. `since` is the earliest time of a call's beginning, and `run` the only run whose calls are read.
     """
 
     ALL: ClassVar[Chosen]
@@ -44,6 +44,7 @@ class Chosen:
     tenant: str | None = None
     session: str | None = None
     since: dt.datetime | None = None
+    run: str | None = None
 
     def of(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Return the chosen rows of a frame of calls."""
@@ -60,6 +61,8 @@ class Chosen:
             rules.append(~pl.col("use_case").is_in(sorted(self.hidden)))
         if self.tenant is not None:
             rules.append(pl.col("tenant") == self.tenant)
+        if self.run is not None:
+            rules.append(pl.col("run") == self.run)
         if self.session is not None:
             rules.append(pl.col("session") == self.session)
         if self.since is not None:

@@ -46,7 +46,8 @@ def columns() -> dict[str, Any]:
     check = pl.Struct({"check": text, "direction": text, "action": text, "score": number})
     return {
         "trace_id": text, "parent": text, "session": text, "at": pl.Datetime("us", "UTC"), "use_case": text,
-        "tenant": text, "principal": text, "assurance": text, "purpose": text, "job": text, "run": text,
+        "tenant": text, "principal": text, "assurance": text, "api_key": text, "purpose": text, "job": text,
+        "run": text,
         "port": text, "operation": text, "target": text, "model": text, "prompt": text, "outcome": text,
         "error": text, "status": count, "duration_s": number, "first_event_s": number, "streamed": flag,
         "events": count, "input_tokens": count, "output_tokens": count, "cached_tokens": count,

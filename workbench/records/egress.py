@@ -45,12 +45,20 @@ _PACKAGES: Final = re.compile(r"[/\\](?:site|dist)-packages[/\\]")
 #: The standard library and this package: a report names the code that called them.
 _OURS: Final = tuple(
     folder + os.sep
-    for folder in (os.path.dirname(os.__file__), str(Path(__file__).resolve().parents[1]))  # noqa: PTH120
+    for folder in dict.fromkeys(
+        (
+            os.path.dirname(os.__file__),  # noqa: PTH120
+            str(Path(__file__).parents[1]),  # a confined kernel imports this package through a link
+            str(Path(__file__).resolve().parents[1]),
+        )
+    )
 )
 #: Standard modules that run programs such as `uname` and `ldconfig` to identify the machine.
 _ASK_THE_MACHINE: Final = frozenset({"platform", "ctypes.util", "uuid"})
 #: Errors outside a kernel; the report then names no cell.
 _NO_KERNEL: Final = (KeyError, AttributeError)
+#: urllib3 asks for a socket while it is imported, to learn whether the machine has IPv6.
+_PROBES_IPV6: Final = frozenset({"urllib3.util.connection", "importlib._bootstrap"})
 _DEBUGGERS: Final = ("debugpy", "pydevd", "_pydevd_bundle", "_pydev_bundle")
 
 
@@ -242,6 +250,8 @@ class _Place:
             return not self.asked and "concurrent.futures.thread" in through and bool(_open)
         if event == "subprocess.Popen" and through & _ASK_THE_MACHINE:
             return True
+        if event == _NEW_SOCKET and through >= _PROBES_IPV6:
+            return True
         if event == "os.posix_spawn" and "subprocess" in through:
             return True  # reported as subprocess.Popen
         if any(name.partition(".")[0] in _DEBUGGERS for name in through):
@@ -288,6 +298,16 @@ def _peer(_: Any, address: Any) -> str | None:
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
 
+def _refused(_: Any, family: int, *__: Any) -> str | None:
+    """Return the family of an Internet socket in a confined process, which is refused before it connects.
+
+    The code that asked may catch the error, as `logging.handlers` does; the attempt is reported all the same.
+    """
+    if family not in {socket.AF_INET, socket.AF_INET6} or _CONFINED not in os.environ:
+        return None
+    return socket.AddressFamily(family).name
+
+
 def _name(host: Any, port: Any = None, *_: Any) -> str | None:
     """Return the host name of a look-up; None for an IP address and for this machine."""
     host = os.fsdecode(host or "")
@@ -313,8 +333,12 @@ def _command(command: Any) -> str:
     return "a shell command" if "=" in first else first
 
 
+_NEW_SOCKET: Final = "socket.__new__"
+#: The variable of a confined process: the descriptor by which it reaches its gateway.
+_CONFINED: Final = "WORKBENCH_GATEWAY_FD"
 _LOOK_UPS: Final = frozenset({"socket.getaddrinfo", "socket.gethostbyname"})
 _EVENTS: Final[Mapping[str, Callable[..., str | None]]] = {
+    _NEW_SOCKET: _refused,
     "socket.connect": _peer,
     "socket.sendto": _peer,
     "socket.sendmsg": _peer,

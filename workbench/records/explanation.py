@@ -88,7 +88,7 @@ def explain(path: Path, reply: Reply, chosen: Chosen) -> Explanation:
     record = find_call(path, reply.trace_id, chosen)
     if record is None:
         raise NotFoundError(
-            f"no call with trace {reply.trace_id or '(none)'} is in {path}",
+            f"no call with trace {reply.trace_id or '(none)'} is in the log",
             hint="call why() in the repository that made the call",
         )
     return Explanation(reply=reply, record=record)

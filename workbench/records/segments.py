@@ -22,13 +22,15 @@ import io
 import os
 import re
 import secrets
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from workbench import files, locking
+from workbench import files, locking, processes
 from workbench.errors import UnavailableError
 from workbench.records import traces
 from workbench.records.columns import frame_of_lines
@@ -173,8 +175,19 @@ def _day_of(line: bytes) -> bytes:
 
 
 def _compact_quietly(path: Path) -> None:
+    """Compact the closed segments; a process without polars, such as a gateway, starts another for it.
+
+    Loading polars and reading a segment takes 90 MB, which a process does not give back, and its time.
+    """
     with contextlib.suppress(OSError, UnavailableError):
-        compact(path)
+        if "polars" in sys.modules:
+            compact(path)
+            return
+        subprocess.run(  # noqa: S603  our own program
+            [sys.executable, "-m", "workbench.records.compacting", path],
+            env=processes.inherited(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
 
 
 def _compact_segment(segment: Path) -> None:

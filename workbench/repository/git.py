@@ -6,6 +6,7 @@ as they were committed: no attribute, filter or setting of this machine changes 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -30,6 +31,9 @@ from workbench.files import folders
 _GIT_S, _HOOKS_S = 60.0, 900.0
 _LINES = 5
 _ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_SHA1_DIGITS = 40
+#: How `git ls-files -v` marks files that git looks at: in the index, removed, changed, killed, other.
+_SEEN = frozenset({b"", b"H", b"M", b"R", b"C", b"K", b"?"})
 _BLOB = re.compile(rb"[0-9a-f]{40,64} blob (\d+)")
 #: Variables that git sets for its hooks; a command that inherits them uses another index or repository.
 _REDIRECTING = frozenset(
@@ -47,7 +51,7 @@ _KNOWN: tuple[tuple[str, type[WorkbenchError], str, str], ...] = (
     ("index.lock': File exists", UnavailableError, "another git command is running in {root}",
      "wait for it, then run the same command again; if none is running, remove .git/index.lock"),
     ("tell me who you are", ConfigError, "git does not know in whose name to commit",
-     'git config user.name "Your Name" && git config user.email you@example.org'),
+     'git config user.name "Your Name" && git config user.email YOUR-ADDRESS'),
     ("cannot do a partial commit during", ConfigError,
      "a merge, rebase or cherry-pick is under way in {root}",
      "finish it as `git status` says, then run the same command again"),
@@ -85,8 +89,24 @@ class Repository:
         # Two letters, of the index and of the folder, a space, then the path from the repository's top.
         entries = [item for item in done.stdout.split(b"\0") if item and (staged or item[1:2] != b" ")]
         paths = [os.fsdecode(entry[3 + top :]) for entry in entries]
+        paths += self._changed_unseen(below) if staged else []
         left_out = tuple(f"{folder.rstrip('/')}/" for folder in besides)
-        return sorted(path for path in paths if not f"{path}/".startswith(left_out))
+        return sorted({path for path in paths if not f"{path}/".startswith(left_out)})
+
+    def _changed_unseen(self, below: Sequence[str]) -> list[str]:
+        """Return the changed paths that the index tells git not to look at (`git update-index`)."""
+        listed = self._git("ls-files", "-v", "-z", "--", *(_literally(below) or ["."])).stdout
+        unseen = [os.fsdecode(item[2:]) for item in listed.split(b"\0") if item[:1] not in _SEEN]
+        kept = [path for path in unseen if os.path.lexists(self.root / path)]  # a sparse checkout has none
+        return sorted(set(kept) - self.unchanged(kept))
+
+    def unchanged(self, paths: Sequence[str]) -> frozenset[str]:
+        """Return the paths whose bytes are those of HEAD, whatever git's index and ignored patterns say."""
+        known = self.object_ids("HEAD", paths) if paths else {}
+        return frozenset(path for path, name in known.items() if _blob_id(self.root / path, name) == name)
+
+    def _has_commit(self) -> bool:
+        return self._git("rev-parse", "--verify", "--quiet", "HEAD^{commit}", fine=(0, 1)).returncode == 0
 
     def is_ancestor(self, commit: str) -> bool:
         """Whether the commit is HEAD or an ancestor of HEAD; False for an unknown commit."""
@@ -137,7 +157,7 @@ class Repository:
         A merge commit counts with the lines that no parent has. A shallow clone begins at its oldest commit.
         Without a commit, the list is empty.
         """
-        if self._git("rev-parse", "--verify", "--quiet", "HEAD^{commit}", fine=(0, 1)).returncode:
+        if not self._has_commit():
             return []
         # The full history, because a merge that drops a side's lines hides the side otherwise. Both commands
         # are plumbing: a user's settings do not change what they print.
@@ -147,6 +167,39 @@ class Repository:
         with self._start(*walk) as commits:
             done = self._git(*asked, "--", *_literally([path]), stdin=commits.stdout)
         return list(_added(done.stdout))
+
+    def paths_changed(self, folder: str) -> list[str]:
+        """Return every path below a folder that a commit of HEAD's history added, changed or removed.
+
+        A shallow clone begins at its oldest commit. Without a commit, the list is empty.
+        """
+        if not self._has_commit():
+            return []
+        walk = ("rev-list", "--full-history", "HEAD", "--", *_literally([folder]))
+        asked = ("diff-tree", "--stdin", "--root", "--no-commit-id", "-m", "-r", "--name-only", "-z",
+                 "--relative", "--no-renames")  # fmt: skip
+        with self._start(*walk) as commits:
+            done = self._git(*asked, "--", *_literally([folder]), stdin=commits.stdout)
+        return sorted({os.fsdecode(path) for path in done.stdout.split(b"\0") if path})
+
+    def last_author(self, path: str, *, commit: str = "HEAD") -> tuple[str, ...]:
+        """Return name and address of the author of the last commit that changed a path; () without one."""
+        asked = ("rev-list", "--max-count=1", "--format=%an%n%ae", commit, "--", *_literally([path]))
+        done = self._git(*asked, fine=(0, 128))  # 128 is git's code for a commit it does not know
+        lines = done.stdout.decode(errors="replace").split("\n")[1:]  # the first is "commit ID"
+        return tuple(filter(None, lines))
+
+    def authors(self, path: str, *, holding: str = "") -> tuple[str, ...]:
+        """Return names and addresses of the authors of all commits that changed a path; () without one.
+
+        With `holding`, only commits count that added or removed an occurrence of this text.
+        """
+        if not self._has_commit():
+            return ()
+        asked = ("log", "--no-show-signature", "--full-history", "--format=tformat:%an%n%ae")
+        found = self._git(*asked, *([f"-S{holding}"] if holding else []), "HEAD", "--", *_literally([path]))
+        lines = found.stdout.decode(errors="replace").split("\n")
+        return tuple(dict.fromkeys(filter(None, lines)))
 
     def export(self, commit: str, folder: Path) -> Path:
         """Write the commit's files below `root`, byte for byte, to `folder`; an existing folder is kept.
@@ -303,6 +356,16 @@ class Repository:
 def _literally(paths: Iterable[str]) -> list[str]:
     """Return the paths as literal pathspecs, in which `*`, `[` and `:` have no meaning."""
     return [f":(literal){path}" for path in paths]
+
+
+def _blob_id(path: Path, like: str) -> str:
+    """Return the object id of a file's bytes, or of a link, in the form of another id; "" without it."""
+    try:
+        data = os.fsencode(path.readlink()) if path.is_symlink() else files.read_bytes(path)
+    except (OSError, WorkbenchError):
+        return ""
+    kind = "sha1" if len(like) == _SHA1_DIGITS else "sha256"
+    return hashlib.new(kind, b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def _object(commit: str, path: str) -> bytes:

@@ -48,7 +48,9 @@ class Binding:
     snapshot that is searched instead of the live memory. A pinned snapshot ignores the clock unless `today`
     is set, as it is in a job. `home` holds `.workbench` when `root` is only a copy of the code. `permitted`
     returns the condition of the policies on the items of a call, for pages that no store holds yet; without
-    it access lists and clearance decide about these.
+    it access lists and clearance decide about these. `permits` returns whether the policies let a call
+    pass: the question of a search that they deny is not embedded. `marked` is whether the handler marks the
+    passages whose source has changed, as the gateway of a run does: its kernel may not read the sources.
     """
 
     spec: MemorySpec
@@ -61,8 +63,10 @@ class Binding:
     version: int | None = None
     pinned: str | None = None
     today: bool = False
+    marked: bool = False
     snapshot_store: Snapshots | None = field(default=None, repr=False)
     permitted: Callable[[Call], ItemFilter] | None = field(default=None, repr=False)
+    permits: Callable[[Call], bool] | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:

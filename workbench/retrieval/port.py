@@ -56,6 +56,13 @@ class Governed(MemoryVerbs):
         done: Remembered = await self._invoke("remember", arguments)
         return done
 
+    def may_search(self, query: Query) -> bool:
+        """Return whether the policies let this search pass, as far as they are known here."""
+        binding = self.binding
+        if binding.permits is None:
+            return True
+        return binding.permits(binding.make_call("memory", "search", binding.name, {"query": query}))
+
     async def search(self, query: Query) -> Hits:
         """Return at most `k` hits that the requester may see, best first, with the spec's class of data."""
         call = self.binding.make_call("memory", "search", self.binding.name, {"query": query})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from pathlib import Path
 from typing import Any, get_args
 
 from workbench import arguments
@@ -14,6 +15,7 @@ from workbench.retrieval.documents import digests_now
 from workbench.retrieval.hits import Hits
 from workbench.retrieval.items import DECLARED
 from workbench.retrieval.port import Governed, embed
+from workbench.retrieval.spec import MemorySpec
 from workbench.types import KNOWLEDGE, Hit, ItemKind
 
 
@@ -27,7 +29,7 @@ async def find(binding: Binding, text: str, *, k: int, as_of: str | None, **narr
     spec, principal, clock = binding.spec, binding.context.principal, binding.context.clock
     query = Query(
         text=text,
-        vector=(await embed(binding, [text]))[0],
+        vector=(),
         k=max(k, spec.candidates) if spec.stale == "drop" else k,
         groups=principal.grants,
         clearance=principal.clearance,
@@ -38,8 +40,13 @@ async def find(binding: Binding, text: str, *, k: int, as_of: str | None, **narr
         exact=spec.exact,
         **_checked(**narrowed),
     )
-    answer = await Governed(binding=binding).search(query)
-    found = await asyncio.to_thread(_marked, binding, answer)
+    governed = Governed(binding=binding)
+    if governed.may_search(query):
+        query = dataclasses.replace(query, vector=(await embed(binding, [text]))[0])
+    answer = await governed.search(query)
+    found = list(answer)
+    if not binding.marked:
+        found = await asyncio.to_thread(marked, spec, found, tenant=binding.tenant, root=binding.root)
     if spec.stale == "drop" and query.version is None:
         found = [hit for hit in found if not hit.stale]
     best = found[:k]
@@ -59,13 +66,12 @@ def _checked(*, version: Any, sources: Any, kinds: Any) -> dict[str, Any]:
     return {"version": version, "sources": arguments.texts(sources, "sources"), "kinds": kinds}
 
 
-def _marked(binding: Binding, found: list[Hit]) -> list[Hit]:
-    """Mark the hits of documents whose page has changed or is missing in the declared source."""
-    spec = binding.spec
+def marked(spec: MemorySpec, found: list[Hit], *, tenant: str, root: Path) -> list[Hit]:
+    """Return a tenant's hits, with those marked whose page has changed or is missing in the spec's source."""
     if not spec.source:
         return found
     sources = {hit.source for hit in found if hit.kind == KNOWLEDGE}
-    now = digests_now(spec.reading(), tenant=binding.tenant, root=binding.root, sources=sources)
+    now = digests_now(spec.reading(), tenant=tenant, root=root, sources=sources)
     return [
         dataclasses.replace(hit, stale=hit.kind == KNOWLEDGE and _is_stale(hit, now.get(hit.source)))
         for hit in found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -26,6 +27,8 @@ _LEFT_BEHIND = re.compile(r"__pycache__|\.ipynb_checkpoints|.+\.pyc|\..+\.[0-9a-
 _TOO_LARGE = 64_000_000
 #: What a repository decides itself: its approvals of models, and its policies.
 _DECIDED = re.compile(rf"{re.escape(f'{ASSESSMENTS}/')}.+\.approvals\.yaml|{re.escape(f'{FOLDER}/')}.+")
+#: The section of params.yaml that names a list of words.
+_TERMS = re.compile(r"^privacy:.*?(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +56,8 @@ class Contents:
 def contents(*, empty: bool = False) -> Contents:
     """Return the files of a new repository, without the example use case when `empty`.
 
-    It begins with the built-in policies and without approvals, whatever the project's own are. Raise
-    ConfigError when the installed package lacks some of them.
+    It begins with the built-in policies, without approvals and without lists of words, whatever the
+    project's own are. Raise ConfigError when the installed package lacks some of them.
     """
     _check_installed()
     base, example = _carried()
@@ -69,7 +72,7 @@ def contents(*, empty: bool = False) -> Contents:
         if name not in base:
             raise _broken(name)
         kept = {EXAMPLE} if name == str(PARAMS) and not empty else set()
-        found[name] = _with_blocks(files.read_text(base[name]), kept).encode()
+        found[name] = _with_blocks(_TERMS.sub("", files.read_text(base[name])), kept).encode()
     return Contents(files=dict(sorted(found.items())))
 
 
@@ -124,10 +127,13 @@ def _listed(root: Path, name: str) -> Iterator[tuple[str, Path]]:
 
 def _below(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield the files below a folder with their paths in it, without what programs leave behind."""
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if path.is_file() and not any(map(_LEFT_BEHIND.fullmatch, inside.parts)):
-            yield inside.as_posix(), path
+    for top, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _LEFT_BEHIND.fullmatch(name))
+        inside = Path(top).relative_to(folder)
+        for name in sorted(names):
+            path = Path(top, name)
+            if not _LEFT_BEHIND.fullmatch(name) and path.is_file():
+                yield (inside / name).as_posix(), path
 
 
 def _with_blocks(text: str, names: Collection[str]) -> str:

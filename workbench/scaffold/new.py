@@ -52,7 +52,7 @@ class NewRepository:
         commands = [f"cd {_quoted(self.folder)}"]
         if not self.commit:
             commands += [
-                'git config user.name "Your Name" && git config user.email you@example.org',
+                'git config user.name "Your Name" && git config user.email YOUR-ADDRESS',
                 f'git add --all && git commit -m "{_MESSAGE}"',
             ]
         if self.empty:

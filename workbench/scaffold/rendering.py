@@ -15,7 +15,7 @@ from workbench import files
 from workbench.notebooks import canonical as notebooks
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
 
 FOLDER = Path(__file__).parent / "templates"
 NOTEBOOK, PROMPT, MEMORY = "notebook.ipynb", "prompt.prompty", "memory.yaml"
@@ -30,7 +30,7 @@ def text(kind: str, name: str, values: Mapping[str, Any]) -> str:
     path = FOLDER / kind / name
     template = files.read_text(path)
     if path.suffix != ".ipynb":
-        return _environment().from_string(template).render(values)
+        return _compiled(template).render(values)
     raw = notebooks.parse(template, path)
     cells = [{**cell, "source": _cell(notebooks.source_of(cell), values)} for cell in raw["cells"]]
     return notebooks.as_text({**raw, "cells": [cell for cell in cells if cell["source"].strip()]})
@@ -52,7 +52,13 @@ def one_line(value: str) -> str:
 
 
 def _cell(source: str, values: Mapping[str, Any]) -> str:
-    return _environment().from_string(source).render(values).rstrip("\n")
+    return _compiled(source).render(values).rstrip("\n")
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(source: str) -> Template:
+    """Return a template of ours, compiled once in a process."""
+    return _environment().from_string(source)
 
 
 @functools.cache

@@ -72,6 +72,19 @@ def with_contents(value: Any, change: Change, *, free: bool = False, depth: int 
     return value
 
 
+def without_tokens(value: Any) -> Any:
+    """Return an answer without the log probabilities of its tokens, which spell its text.
+
+    A list of them becomes an empty list, anything else None: the answer keeps the shape of its protocol.
+    """
+    if isinstance(value, Mapping):
+        return {
+            name: ([] if isinstance(item, list) else None) if name == "logprobs" else without_tokens(item)
+            for name, item in value.items()
+        }
+    return [without_tokens(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def json_in(text: str) -> Any:
     """Return the list or mapping whose JSON a text is; None for another text."""
     if text.lstrip()[:1] not in ("{", "["):

@@ -118,6 +118,23 @@ def json_texts(payload: JSON, names: Iterable[str]) -> Iterator[str]:
             yield orjson.dumps(payload[name], default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
+def is_deeper(encoded: bytes, value: Any, most: int) -> bool:
+    """Return whether a JSON value has more than `most` levels, without recursion."""
+    if encoded.count(b"{") + encoded.count(b"[") <= most:
+        return False
+    level = [value]
+    for _ in range(most):
+        level = [
+            part
+            for item in level
+            for part in (item.values() if isinstance(item, dict) else item)
+            if isinstance(part, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
 def only_event(events: Iterable[Event]) -> JSON:
     """Return the data of the last event; raise UnavailableError for an answer without one."""
     found = [event.data for event in events]

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import registry
 from workbench.audit import CallAudit, ChainOptions, chain_at
+from workbench.budgets.report import BudgetReport
 from workbench.config import (
     ContentKeeping,
     Execution,
@@ -23,6 +23,7 @@ from workbench.config import (
     run_limits,
 )
 from workbench.content import CallContent
+from workbench.context import Context
 from workbench.controls import stack
 from workbench.controls.cache import Cache, CacheScope, cache_of
 from workbench.controls.circuit_breaker import CircuitBreaker
@@ -35,6 +36,7 @@ from workbench.controls.replay import Replay
 from workbench.controls.retry import Retry, RetryPolicy
 from workbench.endpoints.overview import endpoints_frame
 from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.identity import Principal
 from workbench.layout import CALLS, ENDPOINTS, EXACT_ANSWERS, JOURNAL, STATE, judge_tape_of, tape_of
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
@@ -49,6 +51,7 @@ from workbench.telemetry import active
 from workbench.types import STATED, Event, Port, Usage
 from workbench.workspace import policies
 from workbench.workspace.candidates import warn_of_unknown_price
+from workbench.workspace.gateway_verbs import RemoteVerbs
 from workbench.workspace.moderating import Moderating
 from workbench.workspace.opening import content_at, erase_forgotten
 from workbench.workspace.privacy import privacy_of
@@ -106,6 +109,9 @@ class Boundary:
     used or made, and its source, "tape" or "cache".
     """
 
+    #: What asks a gateway for the verbs on records; None where this process answers them.
+    verbs: RemoteVerbs | None = None
+
     def __init__(
         self,
         root: Path,
@@ -140,6 +146,7 @@ class Boundary:
             observe=places.observe_policy,
             timeless=where.pinned is not None and not where.today,
         )
+        self._law = policies.control_of(self.policy, self.card, observe=places.observe_policy)
         self.handler = stack.fold(self._controls(places), self._leaf)
         if self.telemetry is not None:
             self.handler = self.telemetry.watched(
@@ -203,6 +210,23 @@ class Boundary:
                 hint=f"pass model={prefer!r}, the model of this use case",
             )
         return self.card(named[0])
+
+    def permits(self, call: Call) -> bool:
+        """Return whether the policies let a call on a memory pass; the decision is recorded nowhere."""
+        return self._law.permits(call)
+
+    def pinned_digest(self, memory: str) -> str | None:
+        """Return the digest of the pinned snapshot of a memory, or None for a live memory."""
+        snapshot = self.stores.pinned()
+        return snapshot.digest if snapshot and snapshot.manifest.memory == memory else None
+
+    async def budget(self, context: Context) -> BudgetReport:
+        """Return the report of the budgets that a call with this context takes from."""
+        return await self.spending.of(context)
+
+    def bound_to(self, token: str, own: Principal) -> Boundary:  # noqa: ARG002 - of a gateway
+        """Return the boundary for the calls of a token's bearer, who is `own`."""
+        return self
 
     def endpoints(self) -> pl.DataFrame:
         """Return a frame of the endpoints, with their breakers, limits and calls in flight and waiting."""
@@ -273,7 +297,7 @@ def _stated_limits(
 
 def _caching(home: Path, name: str, case: UseCase, execution: Execution, *, mode: Mode) -> dict[str, Cache]:
     """Return the cache of answers of a use case; none where answers are recorded or judged."""
-    if execution.tape or execution.job or execution.used or mode not in {"live", "auto"}:
+    if execution.tape or execution.job or mode not in {"live", "auto"}:
         return {}
     return cache_of(
         home / EXACT_ANSWERS, case.cache, CacheScope(use_case=name, memory=str(case.memory or ""))
@@ -311,33 +335,33 @@ def card_of_use_case(root: Path, case: UseCase) -> ModelCard:
 
 
 def of_use_case(
-    root: Path, name: str, case: UseCase, execution: Execution, *, mode: Mode | None = None
+    root: Path,
+    name: str,
+    case: UseCase,
+    execution: Execution,
+    *,
+    mode: Mode | None = None,
+    on_use: OnUse | None = None,
 ) -> Boundary:
-    """Return the boundary of a use case, with the paths that the runner of the execution set."""
+    """Return the boundary of a use case, with the paths that the runner of the execution set.
+
+    `on_use` is that of the boundary; a runner that needs the recordings of its run gives one.
+    """
     home = Path(execution.home) if execution.home else root
-    pinned = root / execution.memory if execution.memory else None
-    live = pinned is None or execution.live_memory
-    memories = StoreLocation(
-        state=home / STATE,
-        server=(execution.memory_server or memory_server(case)) if live else None,
-        pinned=pinned,
-        today=execution.live_memory,
-        last=(root / "results" / name / "memory",),
-    )
     return Boundary(
         root,
         mode=mode or execution.mode,
         tape=tape_of_execution(root, name, execution),
         cards=[card_of_use_case(root, case)],
-        on_use=partial(_note_use, Path(execution.used)) if execution.used else None,
+        on_use=on_use,
         places=StatePaths(
             home=home,
-            memories=memories,
+            memories=_memories(root, name, case, execution),
             journal=Path(execution.journal) if execution.journal else None,
             # A server named for this execution is itself under test, so no snapshot replaces it.
             memory_fallback=case.memory_fallback == "snapshot" and not execution.memory_server,
             limits=_stated_limits(root, name, case, execution),
-            caching=_caching(home, name, case, execution, mode=mode or execution.mode),
+            caching={} if on_use else _caching(home, name, case, execution, mode=mode or execution.mode),
             # Recorded and judged answers are a model's; a job's run on today's input is neither.
             stated_answers=execution.tape is None or execution.live_memory,
             content=case.telemetry.content,
@@ -352,6 +376,19 @@ def of_use_case(
     )
 
 
+def _memories(root: Path, name: str, case: UseCase, execution: Execution) -> StoreLocation:
+    """Return where the memories of an execution are: its snapshot, or the live stores."""
+    pinned = root / execution.memory if execution.memory else None
+    live = pinned is None or execution.live_memory
+    return StoreLocation(
+        state=(Path(execution.home) if execution.home else root) / STATE,
+        server=(execution.memory_server or memory_server(case)) if live else None,
+        pinned=pinned,
+        today=execution.live_memory,
+        last=(root / "results" / name / "memory",),
+    )
+
+
 def tape_of_execution(root: Path, name: str, execution: Execution) -> Tape:
     """Return the tape that an execution names; while exploring, the judge's and the experiment's."""
     if execution.tape is None:
@@ -363,8 +400,3 @@ def tape_of_execution(root: Path, name: str, execution: Execution) -> Tape:
 def recorded_tape(root: Path, name: str) -> Tape:
     """Return the tape of a use case's experiment, with that of its judge before it."""
     return open_tape(root / tape_of(name)).over(open_tape(root / judge_tape_of(name)))
-
-
-def _note_use(path: Path, key: str, source: str) -> None:
-    with path.open("a", encoding="ascii") as file:
-        file.write(f"{key} {source}\n")

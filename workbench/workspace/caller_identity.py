@@ -59,7 +59,8 @@ def _of_job(
     found = Identity(principal=dataclasses.replace(principal, **case.rights(principal.name)))
     if foreign:
         found = _with_admin(found, admin=False)
-    if case.assurance == "authenticated" and current.live_memory:
+    # In the kernel of a run's gateway the starter has no token; the gateway knows it.
+    if case.assurance == "authenticated" and current.live_memory and current.gateway is None:
         starter = provider_of(settings, home).identify()
         # Verified once: a run ends by its own limit, and its token may end before.
         authentic = dataclasses.replace(found.principal, assurance=starter.principal.assurance)
@@ -96,7 +97,8 @@ def tenant_of(found: Identity, stated: str | None, run: str | None) -> str | Non
     named = run if stated is None else arguments.text(stated, "tenant")
     if found.tenant and named is not None and named != found.tenant:
         raise RefusedError(
-            f"{found.principal} is of tenant {found.tenant!r} by its token, and asks for tenant {named!r}",
+            f"{found.principal} is of tenant {found.tenant!r} by its token or key, "
+            f"and asks for tenant {named!r}",
             hint=f"leave the tenant out, or name {found.tenant!r}",
         )
     return found.tenant or named

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from workbench import arguments, config
-from workbench.config import Execution, Mode, UseCase
+from workbench.config import Execution, Mode
 from workbench.context import Context
 from workbench.identity import Principal
-from workbench.workspace import boundary, caller_identity
+from workbench.workspace import caller_identity
 from workbench.workspace.boundary import Boundary
+from workbench.workspace.chosen_boundary import Connecting, boundary_for
 from workbench.workspace.use_case import check_tenant
 from workbench.workspace.workspace import Workspace
 
@@ -45,10 +46,13 @@ def connect(
     params, current = config.load_params(base), Execution.current() or Execution(notebook="")
     case, foreign = config.use_case(params, use_case), current.use_case != use_case
     who = caller_identity.of_execution(base, params.identity, case, current, token=token, foreign=foreign)
+    own = who.principal
     if principal is not None:
         who = caller_identity.narrowed(who, principal)
     # A job stays one in every use case; what its version pins is for its own.
-    execution = Execution(notebook="", tenant=current.tenant) if foreign else current
+    execution = current
+    if foreign:
+        execution = Execution(notebook="", tenant=current.tenant, gateway=current.gateway)
     case = config.pinned(case, execution.pins)
     stated = caller_identity.tenant_of(who, tenant, execution.tenant)
     tenant = case.tenants[0] if stated is None else stated
@@ -58,28 +62,14 @@ def connect(
         purpose="job" if current.job else arguments.text(purpose, "purpose"),
         job=current.job or "", run=current.run or "",
     )  # fmt: skip
+    connecting = Connecting(
+        root=base, name=use_case, use_case=case, execution=execution, current=current, own=own, token=token,
+        mode=means.get("mode"),
+    )  # fmt: skip
     return Workspace(
-        root=base,
-        name=use_case,
-        use_case=case,
-        identity=who,
-        context=context,
-        boundary=_boundary(base, use_case, case, execution, **means),
-        execution=execution,
-        settings=execution.settings,
-    )
-
-
-def _boundary(
-    root: Path,
-    name: str,
-    case: UseCase,
-    execution: Execution,
-    *,
-    mode: Mode | None = None,
-    through: Boundary | None = None,
-) -> Boundary:
-    return through or boundary.of_use_case(root, name, case, execution, mode=mode)
+        root=base, name=use_case, use_case=case, identity=who, context=context, execution=execution,
+        boundary=means.get("through") or boundary_for(connecting), settings=execution.settings,
+    )  # fmt: skip
 
 
 def connect_pipeline(

@@ -29,6 +29,7 @@ from workbench.records.outcomes import (
 from workbench.types import Reply
 from workbench.workspace import caller_identity
 from workbench.workspace.boundary import Boundary
+from workbench.workspace.gateway_verbs import RemoteVerbs, by_gateway
 from workbench.workspace.opening import open_content
 from workbench.workspace.reviewing import held_answers
 
@@ -69,6 +70,7 @@ class RecordVerbs:
         trace: str | None = None, limit: int | None = NEWEST, lazy: Literal[True],
     ) -> pl.LazyFrame: ...  # fmt: skip
 
+    @by_gateway
     def calls(
         self,
         *,
@@ -92,6 +94,7 @@ class RecordVerbs:
             raise ConfigError(f"limit={limit} is below 1", hint="ws.calls(limit=1000), or limit=None for all")
         return scan_calls(self._log, chosen) if lazy else read_calls(self._log, chosen, limit=limit)
 
+    @by_gateway
     def costs(
         self, by: Sequence[str] = ("tenant", "model"), *, since: Since = None, tenant: str | None = None
     ) -> pl.DataFrame:
@@ -102,10 +105,12 @@ class RecordVerbs:
         with intact(self._log):
             return costs_of(scan_calls(self._log, self._chosen(since=since, tenant=tenant)), by)
 
+    @by_gateway
     def why(self, reply: Reply) -> Explanation:
         """Return the origin of an answer: prompt, passages, model, tokens, cost, replayed or not."""
         return explain(self._log, reply, self._chosen())
 
+    @by_gateway
     def content(self, content: Reply | str, *, reason: str) -> OpenedContent:
         """Return the exact request and answer of a reply, or of sealed content by its id.
 
@@ -125,6 +130,7 @@ class RecordVerbs:
             self, context=dataclasses.replace(self.context, session=check_session(session))
         )
 
+    @by_gateway
     def sessions(self, *, since: Since = None, tenant: str | None = None) -> pl.DataFrame:
         """Return one row for each session: its calls, tokens, money and the names of its outcomes."""
         import polars as pl
@@ -136,6 +142,7 @@ class RecordVerbs:
         named = outcomes.group_by(key).agg(pl.col("name").unique().sort().alias("outcomes"))
         return found.join(named, on=key, how="left").with_columns(pl.col("outcomes").fill_null([]))
 
+    @by_gateway
     def outcome(
         self,
         reply: Reply | None = None,
@@ -168,11 +175,18 @@ class RecordVerbs:
         )
         return keep_outcome(self.boundary.home / layout.OUTCOMES, outcome)
 
+    @by_gateway
     def outcomes(self) -> pl.DataFrame:
         """Return one row for each outcome, the latest of each call or session and name, oldest first."""
-        kept = outcomes_of(self.boundary.home / layout.OUTCOMES)
-        return self._chosen().of(kept.lazy()).collect()
+        kept, chosen = outcomes_of(self.boundary.home / layout.OUTCOMES).lazy(), self._chosen()
+        if chosen.run is None:
+            return chosen.of(kept).collect()
+        with intact(self._log):
+            own = scan_calls(self._log, chosen).select("trace_id").unique()
+            found = dataclasses.replace(chosen, run=None).of(kept)
+            return found.join(own, on="trace_id", how="semi", maintain_order="left").collect()
 
+    @by_gateway
     def impact(
         self,
         frame: pl.DataFrame | None = None,
@@ -195,6 +209,7 @@ class RecordVerbs:
             calls = scan_calls(self._log, self._chosen(since=since))
             return impact_of(calls, events, on=on, by=by, outcomes=outcomes)
 
+    @by_gateway
     def released(self, held: str) -> str | None:
         """Return the text of a held answer once a reviewer has released it; None while it waits.
 
@@ -215,6 +230,11 @@ class RecordVerbs:
             raise RefusedError(f"the answer {held} was rejected: {found.reason}", hint="ask otherwise")
         return answers.texts(found).text if found.state == "released" else None
 
+    @property
+    def asks(self) -> RemoteVerbs | None:
+        """What asks the gateway for these verbs; None where this process answers them."""
+        return self.boundary.verbs
+
     def _current_context(self) -> Context:
         """Return the context of a verb; raise RefusedError when its token has ended or it was changed."""
         if self.context.principal is not self.identity.principal:
@@ -232,7 +252,7 @@ class RecordVerbs:
     ) -> Chosen:
         """Return which calls are read; raise RefusedError for another tenant's without the right."""
         context, principal = self._current_context(), self.context.principal
-        chosen = Chosen(tenant=tenant, session=session, since=moment_of(since))
+        chosen = Chosen(tenant=tenant, session=session, since=moment_of(since), run=self._only_run)
         if principal.admin and not self.identity.tenant:
             hidden = hidden_use_cases(self.root, principal) - {context.use_case}
             return dataclasses.replace(chosen, hidden=hidden)
@@ -242,6 +262,16 @@ class RecordVerbs:
                 hint=f"an admin may: see use_cases.{context.use_case}.admins in params.yaml",
             )
         return dataclasses.replace(chosen, tenants=frozenset({(context.use_case, context.tenant)}))
+
+    @property
+    def _only_run(self) -> str | None:
+        """The run whose calls are read, for a judged run or a job that asks its gateway.
+
+        Older records are state of this machine: through them, a cell that only explores could tell answers to
+        a judged one.
+        """
+        context = self.context
+        return context.run if context.job and context.grant.kind == "run" else None
 
     def _owner(self, trace: str) -> dict[str, str]:
         """Return use case, tenant and session of a call."""
@@ -256,7 +286,9 @@ class RecordVerbs:
     def _bound_to(self, session: str) -> dict[str, str]:
         """Return use case, tenant and name of a session of this tenant that has a call."""
         context, checked = self._current_context(), check_session(session)
-        own = Chosen(tenants=frozenset({(context.use_case, context.tenant)}), session=checked)
+        own = Chosen(
+            tenants=frozenset({(context.use_case, context.tenant)}), session=checked, run=self._only_run
+        )
         with intact(self._log):
             known = scan_calls(self._log, own).select("session").head(1).collect()
         if known.is_empty():

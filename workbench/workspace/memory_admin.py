@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from workbench import _sync, config, identity, retrieval
+from workbench import _sync, config, retrieval
 from workbench.audit import Act, audited
 from workbench.errors import ConfigError, NotFoundError
 from workbench.experiments.suggested import SuggestedCases
+from workbench.identities.providers import identity_of_process
 from workbench.memory.snapshot import read_manifest
+from workbench.policy.authorise import authorise, system_context
 from workbench.ports import Added
+from workbench.ports.policy import Resource
 from workbench.retrieval import MemoryHandle, suggesting
 from workbench.retrieval.maintenance import Restored, Snapshotted, snapshot_of
-from workbench.workspace import connection
+from workbench.workspace import connection, provider_keys
 
 T = TypeVar("T")
 
@@ -48,6 +52,7 @@ class Memories:
     def on_server(self, *, api_key_env: str | None = None) -> Any:
         """Open the memory's store on the server with this key; ConfigError when the memory is embedded."""
         spec = self.first().spec
+        provider_keys.put_back()  # this process itself asks the server
         return self._ws.boundary.stores.on_server(
             spec.name, str(spec.version), dataclasses.asdict(spec.index), api_key_env=api_key_env
         )
@@ -120,28 +125,42 @@ class Memories:
 def grant(root: Path, which: Which, *, admin_key_env: str) -> dict[str, str]:
     """Create a key for each tenant, which opens that tenant only; return the keys by tenant.
 
-    `admin_key_env` names the variable that holds an administrator's key. A tenant's older key ends.
+    `admin_key_env` names the variable that holds an administrator's key. A tenant's older key ends. Raise
+    PolicyError unless the policies permit the user of this process to manage keys of each tenant.
     """
     from workbench.memory.weaviate import tenant_keys
 
-    with audited(root, _keys_act(which, "grant_key")):
+    with _keys_act(root, which, "grant_key"):
         return _on_server(root, which, tenant_keys.grant, api_key_env=admin_key_env)
 
 
 def revoke(root: Path, which: Which, *, admin_key_env: str) -> dict[str, bool]:
-    """Revoke each tenant's key; return by tenant whether it had one."""
+    """Revoke each tenant's key; return by tenant whether it had one. Raise PolicyError as `grant` does."""
     from workbench.memory.weaviate import tenant_keys
 
-    with audited(root, _keys_act(which, "revoke_key")):
+    with _keys_act(root, which, "revoke_key"):
         return _on_server(root, which, tenant_keys.revoke, api_key_env=admin_key_env)
 
 
-def _keys_act(which: Which, activity: str) -> Act:
-    """Return the row of the audit log about tenants' keys."""
-    return Act(
-        activity=activity, principal=identity.from_system(), type="Memory", name=which.memory or "",
-        tenant=which.tenant or "", use_case=which.use_case or "",
+@contextmanager
+def _keys_act(root: Path, which: Which, activity: str) -> Iterator[None]:
+    """Log an act on tenants' keys, and let the policies decide it for each tenant."""
+    params = config.load_params(root)
+    name = which.use_case or _only(params)
+    case, found = config.use_case(params, name), identity_of_process(params.identity, root)
+    act = Act(
+        activity=activity, principal=found.principal, type="Memory", name=which.memory or "",
+        tenant=which.tenant or "", use_case=name,
     )  # fmt: skip
+    base = system_context(root, name, purpose="keys", found=found)
+    with audited(root, act) as facts:
+        for tenant in case.tenants if which.tenant is None else (which.tenant,):
+            key = Resource(
+                type="ApiKey", id=f"memory {which.memory or ''}", tenant=tenant, attributes={"principal": ""}
+            )
+            context = dataclasses.replace(base, tenant=tenant)
+            facts["decision"] = authorise(root, context, "manage_keys", key).to_json()
+        yield
 
 
 def deactivate(root: Path, which: Which) -> int:

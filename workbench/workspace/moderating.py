@@ -138,7 +138,7 @@ def _asking(card: CardOf, handler: Callable[[], Handler]) -> Ask:
             operation=classifier.operation,
             target=found.reference,
             payload={**defaults, **classifier.fields(text), "model": found.model},
-            context=call.context,
+            context=call.context.of_control(),
             identity=found.identity(),
             labels={LABEL: hook.name, **({} if found.recorded else {"recorded": False})},
             deadline=call.deadline,

@@ -10,15 +10,15 @@ from typing import Any, Final
 
 from workbench import arguments
 from workbench.audit import Act, audited
-from workbench.content import ContentKeys, ContentStore, OpenedContent, Opening
+from workbench.content import ContentEntry, ContentKeys, ContentStore, OpenedContent, Opening, unknown_content
 from workbench.context import Context
-from workbench.errors import ConfigError, NotFoundError
+from workbench.errors import ConfigError, NotFoundError, PolicyError
 from workbench.identity import Principal
 from workbench.layout import CONTENT, CONTENT_KEYS
 from workbench.policy.authorise import authorise, system_context
 from workbench.ports import Call, Forgotten, Selector
 from workbench.ports.identity import Identity
-from workbench.ports.policy import Resource
+from workbench.ports.policy import Decision, Resource
 
 #: Most characters of a reason.
 _MOST_REASON: Final = 1_000
@@ -34,15 +34,25 @@ def open_content(root: Path, home: Path, context: Context, content: str, *, reas
     """Return opened content; the policies of `root` decide, and the audit log below `home` has the act.
 
     The reason is kept with the content, sealed, and its digest is in the log. Raise PolicyError for a denial,
-    NotFoundError for content that is unknown or erased, and ConfigError without a reason.
+    NotFoundError for content that is unknown, erased or another tenant's, and ConfigError without a reason.
     """
     if not arguments.text(reason, "reason").strip() or len(reason) > _MOST_REASON:
         raise ConfigError(
             f"content is opened for a reason of 1 to {_MOST_REASON} characters",
             hint='workbench content open ID --reason "complaint 4711"',
         )
-    store = content_at(home)
-    entry = store.entry(content)
+    entry = content_at(home).entry(content)
+    try:
+        return _opened(root, home, context, entry, reason=reason)
+    except (NotFoundError, PolicyError):
+        if entry.tenant == context.tenant:
+            raise
+        raise unknown_content(content) from None  # as for an id without content
+
+
+def _opened(root: Path, home: Path, context: Context, entry: ContentEntry, *, reason: str) -> OpenedContent:
+    """Return the content of an entry, opened, unless it expired, was erased or may not be opened."""
+    store, content = content_at(home), entry.id
     now = context.clock.now().astimezone(dt.UTC)
     if entry.expires < now.date().isoformat():
         raise NotFoundError(
@@ -67,11 +77,29 @@ def erase_subject(root: Path, tenant: str, subject: str, *, found: Identity) -> 
     `found` is the identity of the process. Raise PolicyError unless the policies permit it to open content of
     every use case, because one key seals what all of them keep.
     """
-    base = system_context(root, purpose="erase", found=found)
-    about = {"use_case": "", "data_class": "", "principal": ""}
-    resource = Resource(type="Content", id="subject", tenant=tenant, attributes=about)
-    authorise(root, dataclasses.replace(base, tenant=tenant), "open_content", resource)
+    _authorise_all(root, "subject", tenant, purpose="erase", found=found)
     return erase_content(root, tenant, subject, by=found.principal)
+
+
+def purge_content(root: Path, *, found: Identity) -> int:
+    """Remove what has expired in all use cases, and return the number of entries; the audit log has the act.
+
+    `found` is the identity of the process. Raise PolicyError as `erase_subject` does.
+    """
+    act = Act(activity="purge_content", principal=found.principal, type="Content", name="expired")
+    with audited(root, act) as facts:
+        decision = _authorise_all(root, "expired", "", purpose="purge", found=found)
+        facts["decision"] = decision.to_json()
+        facts["entries"] = removed = content_at(root).purge(dt.datetime.now(dt.UTC).date())
+    return removed
+
+
+def _authorise_all(root: Path, name: str, tenant: str, *, purpose: str, found: Identity) -> Decision:
+    """Return the decision that permits an identity to open a tenant's content of every use case."""
+    base = system_context(root, purpose=purpose, found=found)
+    about = {"use_case": "", "data_class": "", "principal": ""}
+    resource = Resource(type="Content", id=name, tenant=tenant, attributes=about)
+    return authorise(root, dataclasses.replace(base, tenant=tenant), "open_content", resource)
 
 
 def erase_content(home: Path, tenant: str, subject: str, *, by: Principal) -> bool:

@@ -23,8 +23,8 @@ from workbench.ports import Call, Control
 class Spending:
     """The declared budgets of the repository that keeps the state, and their ledger.
 
-    `home` is that repository, and `card` returns the model card of a call's target. Without budgets in its
-    params.yaml nothing is opened and no control is made.
+    `home` is that repository, and `card` returns the model card of a call's target. Nothing is opened before
+    a call takes from a budget, of params.yaml or of its API key.
     """
 
     def __init__(self, home: Path, card: Callable[[str], PricedModel] | None = None) -> None:
@@ -33,12 +33,12 @@ class Spending:
         self.ledger = QueuedLedger(partial(open_store, home, settings))
 
         self._control: BudgetControl | None = None
-        if self._declared and card is not None:
+        if card is not None:  # without a budget of params.yaml, an API key may still have one
             self._control = BudgetControl(self.ledger, accounts=self._declared, card=card)
 
     @property
     def controls(self) -> dict[str, Control]:
-        """The control `budget` by its name, or nothing where no budget is declared."""
+        """The control `budget` by its name, or nothing without model cards."""
         return {} if self._control is None else {"budget": self._control}
 
     def peek(self, call: Call) -> None:

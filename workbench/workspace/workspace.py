@@ -37,13 +37,14 @@ from workbench.workspace.candidates import Fallbacks, candidates, described, pri
 from workbench.workspace.clients import model_of, usable_cards
 from workbench.workspace.history import RecordVerbs
 from workbench.workspace.privacy import protected, protected_run
+from workbench.workspace.scoped import stated_card, within_scope
 from workbench.workspace.use_case import check_tenant, stated_dataset
 
 if TYPE_CHECKING:
     import polars as pl
     from openai import AsyncOpenAI, OpenAI
 
-    from workbench.models.clients import Caller
+    from workbench.models.client_requests import Caller
     from workbench.promotion.release import Released
 
 _MISSING: Any = object()
@@ -86,10 +87,11 @@ class Workspace(RecordVerbs):
         workspace gets this user's name, tenant and rights. Raise RefusedError for a token that is not valid.
         `subject` is the id of the person whom the calls are about: what is kept of them is erased with it.
         """
-        who, case = self.identity, self.use_case
+        who, case, boundary = self.identity, self.use_case, self.boundary
         if token is not None:
             source = config.load_params(self.root).identity
             who = caller_identity.of_execution(self.root, source, case, self.execution, token=token)
+            boundary = boundary.bound_to(token, who.principal)
         if principal is not None:
             who = caller_identity.narrowed(who, principal)
         tenant = caller_identity.tenant_of(who, tenant, None)
@@ -103,7 +105,7 @@ class Workspace(RecordVerbs):
             subject=self.context.subject if subject is None else arguments.text(subject, "subject"),
         )
         chosen = self.settings if settings is None else settings
-        return dataclasses.replace(self, context=context, identity=who, settings=chosen)
+        return dataclasses.replace(self, context=context, identity=who, settings=chosen, boundary=boundary)
 
     def setting(self, name: str, default: Any = _MISSING) -> Any:
         """Return a setting of the current arm; raise ConfigError if it has neither value nor default."""
@@ -127,9 +129,9 @@ class Workspace(RecordVerbs):
         name = reference or self.setting("memory", pin.name if pin else None)
         if name is None:
             raise self._unstated("memory")
-        spec = retrieval.load_spec(self.root, str(pin) if pin and name == pin.name else name)
-        snapshot = self.boundary.stores.pinned()
-        pinned = snapshot.digest if snapshot and snapshot.manifest.memory == spec.name else None
+        with within_scope(self.context, "memory", name):
+            spec = retrieval.load_spec(self.root, str(pin) if pin and name == pin.name else name)
+        pinned = self.boundary.pinned_digest(spec.name)
         identities = {
             "version": spec.version,
             "spec": spec.digest,
@@ -147,8 +149,10 @@ class Workspace(RecordVerbs):
             as_of=self.use_case.as_of,
             pinned=pinned,
             today=self.boundary.stores.where.today,
+            marked=self.execution.gateway is not None,
             snapshot_store=self.boundary.stores.snapshot_store(),
             permitted=self.boundary.access.permitted,
+            permits=self.boundary.permits,
         )
 
     def window(self, budget: int, *, model: str | None = None) -> Window:
@@ -183,7 +187,9 @@ class Workspace(RecordVerbs):
         `fallback` lists what answers when the model cannot: names of models, then `{"answer": "…"}`. By
         default these are the fall-backs of params.yaml for the use case's model, and none for another.
         """
-        card = self.boundary.card(self._model_reference(name))
+        reference = self._model_reference(name)
+        with within_scope(self.context, "model", reference):
+            card = self.boundary.card(reference)
         return ModelHandle(
             card=card,
             handler=self.boundary.handler,
@@ -362,9 +368,15 @@ class Workspace(RecordVerbs):
         """Return a frame of every version of every asset, with its labels."""
         return registry.frame(self.root)
 
+    def jobs(self) -> pl.DataFrame:
+        """Return a frame of every version of every job: its slots, times and cost against its objective."""
+        from workbench.jobs.status import jobs_frame
+
+        return jobs_frame(self.root)
+
     async def _budget(self) -> BudgetReport:
         """Return the budgets that calls of this workspace take from: limit, spent, reserved and left."""
-        return await self.boundary.spending.of(self.context)
+        return await self.boundary.budget(self.context)
 
     budget, budget_async = _sync.twins(_budget)
 
@@ -442,8 +454,8 @@ class Workspace(RecordVerbs):
             choice = self.use_case.model_choice
             if not choice.fallback or card.name != choice.name.partition("@")[0]:
                 return ()
-            stated = choice.fallback
-        return candidates(card, stated, card_of=self.boundary.card)
+            return candidates(card, choice.fallback, card_of=self.boundary.card)
+        return candidates(card, stated, card_of=partial(stated_card, self.boundary, self.context))
 
     def _job_labels(self) -> dict[str, Any]:
         """Return job, run and row of a call as labels, which join an output to its calls."""
@@ -459,7 +471,7 @@ class Workspace(RecordVerbs):
         return pin if reference == pin.partition("@")[0] else reference
 
     def _caller(self, **limits: Any) -> Caller:
-        from workbench.models.clients import Caller
+        from workbench.models.client_requests import Caller
 
         cards = partial(usable_cards, self.boundary, self.use_case.model_name, self._candidates)
         return Caller(handler=self.boundary.handler, make_call=self._client_call, cards=cards, **limits)
@@ -467,7 +479,8 @@ class Workspace(RecordVerbs):
     def _client_call(self, operation: str, payload: JSON) -> Call:
         """Return the call of an `openai` client, whose `model` is the name of a card or of a card's model."""
         asked = model_of(self.boundary, operation, payload)
-        card = self.boundary.card_for(asked, prefer=self.use_case.model_name)
+        with within_scope(self.context, "model", asked):
+            card = self.boundary.card_for(asked, prefer=self.use_case.model_name)
         written = "respond" if card.dialect == "responses" else "chat"
         defaults = card.wire_defaults() if operation == written else {}
         fallbacks = self._candidates(card) if operation == written else ()

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 from made_jobs import CELLS, COUNTS, INPUTS, OUTPUTS, SAMPLE, copied, judged_repository, stored
 
 from workbench import config, files
 from workbench.errors import NotebookError, NotFoundError, UnavailableError
 from workbench.jobs import runner
+from workbench.jobs.parity import ENVIRONMENT
 from workbench.jobs.runner import WorkerResult
 from workbench.notebooks import inspection
 from workbench.promotion import freezing, promote
 from workbench.repository import environments
+from workbench.repository.fingerprint import Fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +210,15 @@ def test_a_sample_that_is_held_or_not_answered_is_no_sample(root, draft, told, c
     assert missing.what == said
 
 
+def test_the_first_rows_that_were_not_answered_are_named_with_their_reason(root, draft, told, monkeypatch):
+    buffer = io.BytesIO()
+    pl.DataFrame({"row": [2], "reason": ["no tenant"]}).write_parquet(buffer)
+    told.counts, told.answers = {**COUNTS, "held": True}, dict(OUTPUTS)
+    monkeypatch.setitem(OUTPUTS, "quarantine.parquet", buffer.getvalue())
+    _, (missing,) = run(root, draft)
+    assert missing.what.endswith("; row 2: no tenant")
+
+
 def test_another_task_than_the_judged_one_is_refused_though_it_runs(root, draft, told):
     told.digest = "f" * 64
     _, (missing,) = run(root, draft)
@@ -219,3 +233,11 @@ def test_the_finished_page_names_every_file_with_its_digest(root, draft, told):
     assert freezing.jobspec.read(folder / "job.yaml") == done.spec
     kept = freezing.load_runs(folder / freezing.jobspec.JUDGED)
     assert [one.id for one in kept] == [draft.run.id]
+
+
+def test_the_environment_of_the_promotion_is_evidence_of_the_version(root, draft):
+    evidence = json.loads(draft.copies[ENVIRONMENT])
+    assert set(evidence) == {field.name for field in dataclasses.fields(Fingerprint)}
+    assert evidence["confinement"] in {"full", "partial", "none"} and evidence["machine"]
+    other = dataclasses.replace(draft.spec, files={**draft.spec.files, ENVIRONMENT: "another machine's"})
+    assert other.content() == draft.spec.content(), "the same version may be promoted on two machines"

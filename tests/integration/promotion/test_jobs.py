@@ -1,15 +1,16 @@
 """Running a promoted version, with a worker that writes what the test tells it."""
 
+# ruff: noqa: F811 - fixtures are imported
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from made_jobs import COUNTS, OUTPUTS, SAMPLE, copied, frozen, judged_repository
+from made_jobs import COUNTS, OUTPUTS, SAMPLE
 from made_repositories import git, tree
+from told_jobs import asked, history, left, promoted, root, task  # noqa: F401 - fixtures
 
-from workbench import files
-from workbench.config import Limits
+from workbench import files, layout
 from workbench.errors import (
     ConfigError,
     CorruptError,
@@ -17,78 +18,13 @@ from workbench.errors import (
     NotFoundError,
     RefusedError,
     UnavailableError,
+    WorkbenchError,
 )
-from workbench.jobs import overview, publishing, runner
+from workbench.jobs import overview, publishing
 from workbench.jobs import run as jobs
-from workbench.jobs.runner import WorkerResult
-from workbench.jobs.slots import RunRequest
-from workbench.repository import environments
+from workbench.jobs.ledger.sqlite import SqliteLedger
+from workbench.jobs.ready import reproduce
 from workbench.testing.fakes import FakeClock
-
-AT = "2026-11-24T06:00Z"
-
-
-@pytest.fixture(scope="module")
-def promoted(tmp_path_factory):
-    """Version 1 in production, version 2 a candidate."""
-    root = judged_repository(tmp_path_factory.mktemp("promoted") / "repo")
-    frozen(root, 1, label="production", sample_outputs={n: files.digest(d) for n, d in OUTPUTS.items()})
-    frozen(root, 2, label="candidate", limits=Limits(seconds=7))
-    return root
-
-
-@pytest.fixture
-def root(promoted, tmp_path, monkeypatch):
-    monkeypatch.setattr(environments, "python_of", lambda root, lock, install_hint: Path("python"))
-    root = copied(promoted, tmp_path / "repo")
-    (root / ".git/info/exclude").write_text(".workbench/\npublished/\n")
-    monkeypatch.chdir(root)
-    return root
-
-
-@pytest.fixture
-def asked(monkeypatch):
-    """What the worker was asked; `counts` and `outputs` are what it answers, `error` what it raises."""
-
-    class Asked(list):
-        counts, outputs, error, seconds, during = COUNTS, OUTPUTS, None, None, None
-
-    told = Asked()
-
-    def work(request, *, python, folder, seconds, tick=lambda: None):
-        told.append((request, Path(request.inputs).read_bytes()))
-        told.seconds = seconds
-        if told.during:
-            told.during(tick)
-        if told.error:
-            raise told.error
-        for name, data in told.outputs.items():
-            files.write_atomic(Path(request.out) / name, data)
-        executed = folder / "executed.ipynb"
-        executed.touch()
-        return WorkerResult(task_digest="t" * 64, notebook=str(executed), counts=dict(told.counts))
-
-    monkeypatch.setattr(runner, "run", work)
-    return told
-
-
-def task(**given):
-    usual = {"reference": "answers", "input": "data/inbox/sample.jsonl", "at": AT, "show": False}
-    return RunRequest(**{**usual, "clock": FakeClock("2026-11-25T01:02:03Z"), **given})
-
-
-def history(root):
-    return [
-        (run.state, run.outcome, run.version) for run in jobs.ledger(root, FakeClock()).history("answers")
-    ]
-
-
-def left(root):
-    """What a run leaves where only running ones have something."""
-    return [
-        p for p in (root / ".workbench/cache").rglob("*") if p.is_file() and not {"code", "env"} & {*p.parts}
-    ]
-
 
 # -- publishing
 
@@ -226,7 +162,7 @@ def test_whoever_was_declared_lost_meanwhile_does_not_publish(root, asked):
     def lost(tick):
         book = jobs.ledger(root, FakeClock())
         (run,) = book.history("answers")
-        with book._transaction() as db:
+        with book._write() as db:
             book._lose(db, run)
 
     asked.during = lost
@@ -247,9 +183,9 @@ def test_two_runs_of_one_slot_at_once_run_once(root, asked):
 
 def test_the_lease_is_renewed_now_and_then_and_not_at_every_tick(root, asked, monkeypatch):
     clock, beats = FakeClock("2026-11-25T01:02:03Z"), []
-    beat = jobs.RunLedger.beat
+    beat = SqliteLedger.beat
     monkeypatch.setattr(
-        jobs.RunLedger, "beat", lambda book, run: beats.append(clock.monotonic()) or beat(book, run)
+        SqliteLedger, "beat", lambda book, run: beats.append(clock.monotonic()) or beat(book, run)
     )
 
     def ticking(tick):
@@ -270,7 +206,8 @@ def test_a_move_that_is_not_committed_takes_no_effect(root, asked):
     page.write_text(page.read_text().replace("production: 1", "production: 2"))
     with pytest.raises(RefusedError, match="of job 'answers' is not committed") as caught:
         jobs.run(root, task())
-    assert "git commit" in caught.value.hint and not asked and history(root) == []
+    assert "git commit" in caught.value.hint and not asked
+    assert history(root) == [("finished", "refused", 2)]
 
 
 def test_a_version_that_was_touched_or_whose_lock_is_another_never_runs(root, asked, monkeypatch):
@@ -305,7 +242,37 @@ def test_a_run_that_cannot_be_is_refused_before_a_worker_is_started(root, asked,
     (root / "empty.jsonl").touch()
     with pytest.raises(kind, match=said) as caught:
         jobs.run(root, task(**given))
-    assert caught.value.hint and not asked and history(root) == [] and not (root / "published").exists()
+    assert caught.value.hint and not asked and not (root / "published").exists()
+    lines = jobs.ledger(root, FakeClock()).history()
+    if given.get("reference") == "answer":
+        assert lines == [], "a job that does not exist has no history"
+    else:
+        (line,) = lines
+        assert (line.slot.job, line.state, line.outcome) == ("answers", "finished", "refused")
+        assert line.detail == caught.value.message.partition("\n")[0]
+
+
+def test_a_line_of_a_refused_run_names_its_slot_and_version_where_they_are_known(root, asked):
+    with pytest.raises(NotFoundError):
+        jobs.run(root, task(input="data/nothing.jsonl", tenant="acme"))
+    with pytest.raises(NotFoundError):
+        jobs.run(root, task(reference="answers@9"))
+    known, unknown = reversed(jobs.ledger(root, FakeClock()).history())
+    assert (known.slot.key, known.version) == ("answers/acme/20261124T060000Z", 1)
+    assert (unknown.slot.key, unknown.version) == ("answers/all/20261125T010203Z", 0)
+
+
+def test_a_ledger_that_cannot_be_written_does_not_hide_why_a_run_failed(root, asked):
+    (root / layout.JOB_LEDGER).mkdir(parents=True)
+    with pytest.raises(WorkbenchError, match=r"jobs\.db"):
+        jobs.run(root, task())
+    (root / "pipelines/operations.yaml").write_text("ledger: everywhere\n")
+    with pytest.raises(ConfigError, match="ledger"):
+        jobs.run(root, task())
+    (root / "pipelines/operations.yaml").write_text("ledger: shared\n")
+    with pytest.raises(ConfigError, match=r"shared needs the database that budget_url") as caught:
+        jobs.run(root, task())
+    assert "ledger: local" in caught.value.hint and not asked
 
 
 def test_which_version_a_reference_means(root):
@@ -324,7 +291,7 @@ def test_which_version_a_reference_means(root):
 def test_the_sample_is_reproduced_from_its_own_tape_into_the_stages_folder(root, asked):
     out = root / "results/jobs/answers-1"
     files.write_atomic(out / "stale", b"x")
-    jobs.reproduce(root, "answers", 1, out)
+    reproduce(root, "answers", 1, out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == OUTPUTS
     ((request, rows),) = asked
     assert request.mode == "replay" and rows == SAMPLE and request.tape.endswith("answers/1/tape.jsonl")
@@ -345,5 +312,5 @@ def test_a_sample_that_gives_another_byte_names_the_file_and_writes_nothing(root
     with pytest.raises(
         CorruptError, match=rf"answers@1: outputs of the sample differ .*: {named}\n"
     ) as caught:
-        jobs.reproduce(root, "answers", 1, out)
+        reproduce(root, "answers", 1, out)
     assert "workbench jobs install answers@1" in caught.value.hint and not out.exists() and left(root) == []

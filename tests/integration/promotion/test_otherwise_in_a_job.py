@@ -126,6 +126,7 @@ def hidden(elsewhere: str, other: str) -> str:
     return TASK.replace(ANSWERED, before).replace("\n\n\n@wb.task", function)
 
 
+@pytest.mark.drawn("tasks that answer otherwise in a job", 1)
 @pytest.mark.parametrize(
     ("elsewhere", "other", "said"),
     [

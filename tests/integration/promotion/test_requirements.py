@@ -49,7 +49,8 @@ def test_a_draft_holds_what_the_judged_run_resolved_to(root):
     assert draft.spec.pins == {"prompt": "answer@2", "memory": "handbook@1", "model": "tiny@1"}
     assert draft.spec.values() == {"k": 5} and draft.spec.version == 1
     assert draft.copies.keys() == {
-        "prompts/answer/2.prompty", "memories/handbook/1.yaml", "models/tiny/1.yaml"
+        "prompts/answer/2.prompty", "memories/handbook/1.yaml", "models/tiny/1.yaml",
+        "evidence/environment.json",
     }  # fmt: skip
     assert draft.spec.code.keys() == {
         "workbench", "locks/workbench.lock", "params.yaml", "pipelines/models", "pipelines/prompts",

@@ -27,6 +27,7 @@ from workbench.errors import (
     RateLimitedError,
     RefusedError,
     ReplayMissError,
+    UnauthenticatedError,
     UnavailableError,
     WorkbenchError,
 )
@@ -123,6 +124,7 @@ FALLS = {
 STAYS = {
     "a limit of the run": LimitExceededError("enough"),
     "a refusal of the endpoint": RefusedError("bad request", status=400),
+    "a key that is not valid": UnauthenticatedError("no"),
     "a content filter": RefusedError("no", status=400, body={"error": {"code": "content_filter"}}),
     "a check of the text": ModerationError("no"),
     "a missing key": ConfigError("no key"),

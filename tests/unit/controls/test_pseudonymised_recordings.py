@@ -18,6 +18,7 @@ from workbench.records.journal import Journal, extend
 from workbench.records.keys import Entry, KeyedRequest
 from workbench.records.tape import Tape
 from workbench.types import Event
+from workbench.wire.contents import without_tokens
 
 TOLD = f"{PERSON} <{EMAIL}>"
 
@@ -137,6 +138,15 @@ def test_log_probabilities_that_spell_a_value_are_not_recorded(bench):
 
     answered(onion(bench, model), chat(TOLD))
     assert "O'Neil" not in written(bench)
+
+
+def test_an_answer_without_its_log_probabilities_keeps_the_shape_of_its_protocol():
+    part = {"type": "output_text", "text": "x", "logprobs": [{"token": PERSON}]}
+    answer = {"output": ({"content": [part]},), "choices": [{"logprobs": {"content": []}}]}
+    assert without_tokens(answer) == {
+        "output": [{"content": [{**part, "logprobs": []}]}],
+        "choices": [{"logprobs": None}],
+    }
 
 
 def test_a_class_that_may_not_be_recorded_is_asked_each_time(bench):

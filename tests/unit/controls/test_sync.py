@@ -170,7 +170,8 @@ def test_cancelling_the_waiter_cancels_the_call():
 
 
 INTERRUPTED = """
-import asyncio, sys
+import asyncio, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may inherit that it is ignored
 from workbench import _sync
 async def call():
     print("begun", flush=True)

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from scipy import stats
+import scipy
 from sizes import SOAK
 
 from workbench.data.detector_rules import Anomalies, Drift
@@ -56,13 +56,13 @@ def test_the_total_variation_distance_is_half_the_sum_of_differences():
 @pytest.mark.parametrize("table", [[[30, 20, 50], [42, 18, 40]], [[40, 15, 9], [30, 25, 12]]])
 def test_the_p_is_that_of_a_chi_square_test(table):
     """Of 100 tables as extreme, p has a relative error of a tenth."""
-    chi2 = stats.chi2_contingency(np.array(table), correction=False).pvalue
+    chi2 = scipy.stats.chi2_contingency(np.array(table), correction=False).pvalue
     assert independence_p(np.array(table)) == pytest.approx(chi2, rel=0.25)
 
 
 def test_the_p_of_small_counts_is_exact():
     assert independence_p(np.array([[8, 2], [1, 5]])) == pytest.approx(
-        stats.fisher_exact([[8, 2], [1, 5]]).pvalue, rel=0.25
+        scipy.stats.fisher_exact([[8, 2], [1, 5]]).pvalue, rel=0.25
     )
 
 
@@ -123,7 +123,7 @@ def test_clean_sets_give_no_more_alarms_than_declared():
         for seed in range(1, sets + 1)
     )
     assert alarms <= most
-    assert stats.binom.sf(most, sets, 0.05) < (0.02 if SOAK else 0.05)
+    assert scipy.stats.binom.sf(most, sets, 0.05) < (0.02 if SOAK else 0.05)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,10 @@ import dataclasses
 
 import orjson
 import pytest
-import scipy.stats
+import scipy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_runs import a_run, degraded_run, of
-from statsmodels.stats.multitest import multipletests
 
 from workbench import files
 from workbench.errors import ConfigError, GateFailedError, NotFoundError
@@ -323,6 +322,8 @@ def test_fails_are_holms_over_the_family(counts):
     """The set of failed lines is what Holm's procedure rejects, by statsmodels."""
     run = a_run(**{f"s{i}": of(count, 80) for i, count in enumerate(counts)})
     report = judge(run, spec(**{f"s{i}": {"min": 0.55} for i in range(len(counts))}), phase="mvp")
+    from statsmodels.stats.multitest import multipletests
+
     p_values = [scipy.stats.binom.cdf(count, 80, 0.55) for count in counts]
     rejected = multipletests(p_values, alpha=0.05, method="holm")[0]
     assert [line.verdict == "fail" for line in report.lines] == list(rejected)

@@ -5,7 +5,7 @@ import dataclasses
 import orjson
 import polars as pl
 import pytest
-import scipy.stats
+import scipy
 from made_runs import a_run, degraded_run, made_of, of
 
 from workbench.errors import ConfigError, CorruptError, NotFoundError

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import polars as pl
 import pytest
-import scipy.stats
+import scipy
 from sizes import SOAK
 
 from workbench.experiments.compare import compare

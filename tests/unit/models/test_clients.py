@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
+import warnings
 from pathlib import Path
 
 import openai
@@ -18,8 +20,9 @@ from workbench.controls.retry import Retry, RetryPolicy
 from workbench.controls.stack import fold
 from workbench.errors import ConfigError, RefusedError, UnavailableError
 from workbench.models.card import ModelCard
+from workbench.models.client_requests import Caller
 from workbench.models.client_routes import ADVICE
-from workbench.models.clients import Caller, openai_async_client, openai_client
+from workbench.models.clients import openai_async_client, openai_client
 from workbench.models.openai import OpenAIModel
 from workbench.models.stateless import STATEFUL, check_state, check_stored
 from workbench.ports import Call
@@ -352,3 +355,17 @@ def test_a_body_that_is_no_request_is_a_bad_request(body, said):
     with pytest.raises(openai.BadRequestError, match=said) as caught:
         client.post("/chat/completions", content=body, cast_to=openai.BaseModel)
     assert caught.value.status_code == 400 and made == []
+
+
+def test_a_model_that_was_not_closed_ends_without_a_warning_also_after_its_loop():
+    models = [OpenAIModel("http://127.0.0.1:9/v1", "k", key_name="K")]
+
+    async def connected():
+        models[0]._open()
+
+    asyncio.run(connected())
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        models.clear()
+        gc.collect()
+    assert [str(item.message) for item in said if issubclass(item.category, ResourceWarning)] == []

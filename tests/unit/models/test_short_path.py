@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from workbench.errors import NoAnswerError, RateLimitedError, RefusedError, UnavailableError
 from workbench.models import short_path
-from workbench.models.clients import Caller, openai_async_client, openai_client
+from workbench.models.client_requests import Caller
+from workbench.models.clients import openai_async_client, openai_client
 from workbench.testing.fakes import FakeModel
 from workbench.types import Event
 

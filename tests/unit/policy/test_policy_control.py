@@ -1,13 +1,16 @@
 """The control: what it notes, refuses and only observes, and the policies of a running process."""
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
+from pathlib import Path
 
 import pytest
 from calls import Bench, Denials, ask, behind, chat, read, remembered, resource_of, search
 
+import workbench as wb
 from workbench.controls.policy import PolicyControl
 from workbench.controls.stack import fold
 from workbench.errors import ConfigError, PolicyError, RefusedError
@@ -19,15 +22,19 @@ from workbench.policy.requests import from_record
 from workbench.policy.source import FOLDER, read_builtin
 from workbench.ports import ModelCandidate
 from workbench.ports.policy import Decision
+from workbench.records.tape import Tape
 from workbench.testing.fakes import FakeModel
+from workbench.workspace.boundary import Boundary
 from workbench.workspace.policies import control_of, model_resource
 
+ROOT = Path(__file__).resolve().parents[3]
 #: Nothing personal leaves this machine, and nobody but admins asks external models.
 DRAFT = """
 @id("no-external-personal") @reason("Personal data stays on this machine.")
 forbid (principal, action in Workbench::Action::"ask", resource is Workbench::Model)
 when { resource.external && context.data_class == "personal" };
 """
+CLOSED = '@id("closed") forbid (principal, action in Workbench::Action::"read", resource);'
 
 
 def folder_of(root, *texts):
@@ -271,3 +278,17 @@ def test_a_folder_that_is_removed_permits_no_more_than_before(tmp_path, caplog):
     with pytest.raises(PolicyError, match="stop"):
         control.check(search())
     assert "is gone" in caplog.text
+
+
+@pytest.mark.parametrize(("more", "made"), [((), ["embed", "search"]), ((CLOSED,), ["search"])])
+def test_the_question_of_a_denied_search_is_not_embedded(tmp_path, more, made):
+    folder_of(tmp_path, *more)
+    for name in ("memories", "models", "prompts"):
+        (tmp_path / "pipelines" / name).symlink_to(ROOT / "pipelines" / name)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    boundary = Boundary(tmp_path, mode="live", tape=Tape(tmp_path / "t"))
+    with contextlib.closing(wb.connect("answers", root=tmp_path, through=boundary)) as ws:
+        refused = pytest.raises(PolicyError, match="closed") if more else contextlib.nullcontext()
+        with refused:
+            ws.memory().search("May I take a taxi?")
+        assert ws.calls()["operation"].to_list() == made

@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 
 from workbench.errors import ConfigError, NotFoundError
+from workbench.identity import Principal
+from workbench.policy.engine import CedarPolicy
 from workbench.policy.expected import read_tests
 from workbench.policy.source import FOLDER, read_builtin, read_folder, read_source
 from workbench.policy.validation import validate
+from workbench.ports.policy import PolicyRequest, Resource
 
 ROOT = Path(__file__).parents[3]
 GOOD = '@id("more") @reason("Why.") '
@@ -135,7 +138,27 @@ def test_without_any_policy_of_the_set_some_test_fails():
     names = [item.what for item in validate(builtin)]
     assert not any("shadowed" in what or "unused" in what for what in names)
     none = dataclasses.replace(builtin, tests="")
-    assert sum("unused" in item.what for item in validate(none)) == len(names) + 9
+    assert sum("unused" in item.what for item in validate(none)) == len(names) + 12
+
+
+def test_a_set_of_before_approvals_is_asked_without_them():
+    builtin = read_builtin()
+    added = ("    label: String", "approvals:", "independent:")
+    lines = [line for line in builtin.schema.splitlines() if not any(part in line for part in added)]
+    before, _, rest = builtin.policies["workbench.cedar"].partition('@id("approve-production")')
+    former = before + '@id("publish-outputs")' + rest.partition('@id("publish-outputs")')[2]
+    stated = dataclasses.replace(
+        builtin, policies={"workbench.cedar": former}, schema="\n".join(lines), tests="", builtin=False
+    )
+    assert [item.what for item in validate(stated) if not item.warning] == []
+    asked = PolicyRequest(
+        principal=Principal(name="job:answers", kind="job"), tenant="acme", action="publish",
+        resource=Resource(type="Output", id="answers", tenant="acme"),
+        context={"phase": "mlvp", "label": "production", "approvals": 0, "independent": 0},
+    )  # fmt: skip
+    former_decision, today = (CedarPolicy(item).decide(asked) for item in (stated, builtin))
+    assert former_decision.allowed and former_decision.policies == ("publish-outputs",)
+    assert not today.allowed and today.policies == ("publish-approved",)
 
 
 def test_a_schema_that_lacks_what_the_workbench_asks_is_named():

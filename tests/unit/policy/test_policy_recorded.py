@@ -85,7 +85,7 @@ def repository(root, *, mode="enforce", more="", policies=()):
 
 
 def test_a_draft_flips_exactly_the_ids_that_direct_evaluation_flips(tmp_path):
-    made = recorded(tmp_path, ATTEMPTS // 2)
+    made = recorded(tmp_path, ATTEMPTS // 5)
     builtin, release = read_builtin(), NO_CONTRACTORS.replace("no-contractors", "no-release")
     policies = {"workbench.cedar": builtin.policies["workbench.cedar"], "z.cedar": MORE + release}
     source = dataclasses.replace(builtin, policies=policies, entities=ENTITIES)
@@ -94,7 +94,7 @@ def test_a_draft_flips_exactly_the_ids_that_direct_evaluation_flips(tmp_path):
     decided = {key: direct.allows(request)[0] for key, (request, _) in made.items()}
     flips = {key: allows for key, allows in decided.items() if allows != made[key][1]}
     assert {flip.id: flip.would_allow for flip in found.flips} == flips
-    assert flips and found.decisions == len(made) and found.calls == ATTEMPTS // 2
+    assert flips and found.decisions == len(made) and found.calls == ATTEMPTS // 5
     assert sum(found.counts.values()) == sum(flip.calls for flip in found.flips)
     assert all("would be denied by" in what for what in found.counts)
 

@@ -90,12 +90,12 @@ def test_an_approval_has_two_rows_and_is_not_written_without_them(tmp_repo):
 
 
 @pytest.mark.parametrize("verb", ["grant", "revoke"])
-def test_keys_of_tenants_have_their_rows(tmp_path, monkeypatch, verb):
+def test_keys_of_tenants_have_their_rows(root, monkeypatch, verb):
     monkeypatch.setattr(memory_admin, "_on_server", lambda *_, **__: {"acme": "s3cret-key"})
     which = Which(use_case="answers", memory="handbook", tenant="acme")
-    assert getattr(memory_admin, verb)(tmp_path, which, admin_key_env="ADMIN") == {"acme": "s3cret-key"}
-    assert acts(tmp_path) == [(f"{verb}_key", "handbook", "Begun"), (f"{verb}_key", "handbook", "Success")]
-    assert all(b"s3cret" not in path.read_bytes() for path in (tmp_path / layout.AUDIT).iterdir())
+    assert getattr(memory_admin, verb)(root, which, admin_key_env="ADMIN") == {"acme": "s3cret-key"}
+    assert acts(root) == [(f"{verb}_key", "handbook", "Begun"), (f"{verb}_key", "handbook", "Success")]
+    assert all(b"s3cret" not in path.read_bytes() for path in (root / layout.AUDIT).iterdir())
 
 
 def test_a_promotion_has_the_decision_on_it_in_its_row(root, monkeypatch):

@@ -12,14 +12,15 @@ import pytest
 
 from workbench import layout
 from workbench.jobs import run as jobs
-from workbench.jobs.ledger import RunLedger, Slot
+from workbench.jobs.ledger import Slot
+from workbench.jobs.ledger.sqlite import SqliteLedger
 from workbench.processes import MARK
 from workbench.testing.fakes import FakeClock
 
 
 @pytest.fixture
 def book(tmp_path):
-    return RunLedger(tmp_path / layout.JOB_LEDGER, clock=FakeClock())
+    return SqliteLedger(tmp_path / layout.JOB_LEDGER, clock=FakeClock())
 
 
 def claimed(book, run, *, pid):

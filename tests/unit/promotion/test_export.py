@@ -10,11 +10,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from workbench.errors import ConfigError, RefusedError
-from workbench.jobs import export
-from workbench.jobs.export import JobEntry, to_cron, to_systemd
+from workbench.jobs.exports import (
+    JobEntry,
+    cron,
+    to_airflow,
+    to_cron,
+    to_github,
+    to_kubernetes,
+    to_systemd,
+)
 from workbench.jobs.schedule import Schedule
 
 NOW = dt.datetime(2026, 11, 24, 23, tzinfo=dt.UTC)
+IN_UTC = Schedule(cron="0 6 * * *")
 
 CRONTAB = """\
 # workbench job answers: Answer 100% of this morning's questions
@@ -27,20 +35,35 @@ CRONTAB = """\
 # The times are right while cron's daemon runs in Europe/Berlin, as this machine says it does.
 # To install: type `crontab -e` and add the line below.
 # Or, as root: a file /etc/cron.d/workbench-answers with the user's name before `cd`.
+# When a run fails, cron mails the last 30 lines of its log to MAILTO.
 30 2 1 * 1-5 cd /repo && /bin/mkdir -p .workbench/state/jobs && \
-exec /repo/.venv/bin/workbench jobs run answers >> .workbench/state/jobs/answers.log 2>&1
+{ /repo/.venv/bin/workbench jobs run answers >> .workbench/state/jobs/answers.log 2>&1 || \
+{ code=$?; /usr/bin/tail -n 30 .workbench/state/jobs/answers.log; exit $code; }; }
 """
 SERVICE = """\
 # Run by workbench-answers.timer, which says how to install both. \
 Its output: journalctl --user -u workbench-answers
 [Unit]
 Description=workbench job answers: Answer 100%% of this morning's questions
+OnFailure=workbench-answers-failed.service
 
 [Service]
 Type=oneshot
 WorkingDirectory=/repo
 ExecStart=:/repo/.venv/bin/workbench jobs run answers
 TimeoutStartSec=1920
+"""
+FAILED = """\
+# Started by systemd when workbench-answers.service has failed, also when its process was killed.
+# The channels are those of the key `notify` in pipelines/operations.yaml.
+[Unit]
+Description=report of a failed run of workbench job answers: Answer 100%% of this morning's questions
+
+[Service]
+Type=oneshot
+WorkingDirectory=/repo
+ExecStart=:/repo/.venv/bin/workbench jobs notify answers
+TimeoutStartSec=120
 """
 TIMER = """\
 Description=workbench job answers: Answer 100%% of this morning's questions
@@ -62,6 +85,7 @@ def entry(cron="30 2 1 * mon-fri", timezone="Europe/Berlin", **given):
         name="answers",
         root=Path("/repo"),
         command=("/repo/.venv/bin/workbench", "jobs", "run", "answers"),
+        failed=("/repo/.venv/bin/workbench", "jobs", "notify", "answers"),
         schedule=Schedule.parse(cron, timezone, where="params.yaml"),
         seconds=1800,
         description="Answer 100% of\n this morning's questions \\",
@@ -82,6 +106,7 @@ def test_a_crontab_says_what_it_is_when_it_runs_and_how_to_install_it():
 def test_units_say_what_they_are_when_they_run_and_how_to_install_them():
     units = to_systemd(entry(), now=NOW)
     assert units["workbench-answers.service"] == SERVICE
+    assert units["workbench-answers-failed.service"] == FAILED
     comments, settings = units["workbench-answers.timer"].split("[Unit]\n")
     assert settings == TIMER
     assert "#   Tue 2026-12-01 02:30 CET = Tue 2026-12-01 01:30 UTC\n" in comments
@@ -131,7 +156,19 @@ def test_every_path_reaches_the_shell_whole_through_every_cron(folder, program):
     for read in (as_debian(command), as_vixie(command)):
         words = shlex.split(read)
         assert words[:2] == ["cd", str(awkward.root)]
-        assert words[words.index("exec") + 1 :][:2] == ["/" + program, "jobs"]
+        assert words[words.index("{") + 1 :][:2] == ["/" + program, "jobs"]
+
+
+def test_the_variables_of_a_run_are_named_and_read_from_a_file_of_their_own():
+    keyed = entry(variables=("MY_KEY", "OPENAI_API_KEY"))
+    crontab = to_cron(keyed, system_timezone="Europe/Berlin", now=NOW)
+    assert "# A run reads MY_KEY, OPENAI_API_KEY from ~/.config/workbench/answers.env:\n" in crontab
+    assert ' && set -a && . "$HOME/.config/workbench/answers.env" && set +a && { ' in line_of(crontab)
+    units = to_systemd(keyed, now=NOW)
+    for name in ("workbench-answers.service", "workbench-answers-failed.service"):
+        assert "# Holds MY_KEY, OPENAI_API_KEY: " in units[name]
+        assert "\nEnvironmentFile=%E/workbench/answers.env\nExecStart=" in units[name]
+    assert "Environment" not in "".join(to_systemd(entry(), now=NOW).values())
 
 
 def test_what_systemd_reads_as_something_else_is_escaped():
@@ -192,12 +229,18 @@ def test_a_command_that_debians_cron_would_skip_is_refused():
         ({"root": Path("/a\nb")}, "cannot be quoted"),
         ({"root": Path("/a\udcffb")}, "cannot be quoted"),
         ({"command": ("/w", "jobs\r")}, "cannot be quoted"),
+        ({"failed": ("/w", "jobs\n")}, "cannot be quoted"),
+        ({"variables": ("KEY\nExecStart=/bin/false",)}, "cannot name an environment variable"),
+        ({"variables": ("A-B",)}, "cannot name an environment variable"),
     ],
 )
-def test_what_neither_file_can_carry_is_refused(given, said):
+def test_what_no_file_can_carry_is_refused(given, said):
     for make in (
         lambda one: to_cron(one, system_timezone="Europe/Berlin", now=NOW),
         lambda one: to_systemd(one, now=NOW),
+        lambda one: to_kubernetes(one, now=NOW),
+        lambda one: to_github(dataclasses.replace(one, schedule=IN_UTC), now=NOW),
+        lambda one: to_airflow(one, now=NOW),
     ):
         with pytest.raises(RefusedError, match=said) as caught:
             make(entry(**given))
@@ -223,13 +266,13 @@ def test_a_description_cannot_add_a_line():
 def machine(tmp_path, monkeypatch):
     """A machine of which nothing says its zone."""
     monkeypatch.delenv("TZ", raising=False)
-    monkeypatch.setattr(export, "_LOCALTIME", tmp_path / "localtime")
-    monkeypatch.setattr(export, "_TIMEZONE", tmp_path / "timezone")
+    monkeypatch.setattr(cron, "_LOCALTIME", tmp_path / "localtime")
+    monkeypatch.setattr(cron, "_TIMEZONE", tmp_path / "timezone")
     return tmp_path
 
 
 def test_a_machine_that_says_nothing_is_in_utc(machine):
-    assert export.system_timezone() == "UTC"
+    assert cron.system_timezone() == "UTC"
 
 
 @pytest.mark.parametrize(
@@ -244,23 +287,23 @@ def test_a_machine_that_says_nothing_is_in_utc(machine):
 def test_the_zone_is_that_of_tz_before_any_file(machine, monkeypatch, told):
     (machine / "localtime").symlink_to("/usr/share/zoneinfo/Asia/Tokyo")
     monkeypatch.setenv("TZ", told)
-    assert export.system_timezone() == "Europe/Berlin"
+    assert cron.system_timezone() == "Europe/Berlin"
 
 
 def test_the_link_says_it_before_the_text_which_may_be_old(machine):
     (machine / "timezone").write_text("Asia/Tokyo\n")
     (machine / "localtime").write_bytes(b"TZif")
-    assert export.system_timezone() == "Asia/Tokyo"
+    assert cron.system_timezone() == "Asia/Tokyo"
     (machine / "localtime").unlink()
     (machine / "localtime").symlink_to("/usr/share/zoneinfo/Europe/Madrid")
-    assert export.system_timezone() == "Europe/Madrid"
+    assert cron.system_timezone() == "Europe/Madrid"
 
 
 def test_a_clock_without_a_name_is_an_error_that_says_how_to_name_it(machine, monkeypatch):
     (machine / "localtime").write_bytes(b"TZif")
     with pytest.raises(ConfigError, match="does not say which time zone") as caught:
-        export.system_timezone()
+        cron.system_timezone()
     assert "TZ=Europe/Berlin" in caught.value.hint
     monkeypatch.setenv("TZ", "CET-1CEST")
     with pytest.raises(ConfigError, match="TZ: there is no time zone"):
-        export.system_timezone()
+        cron.system_timezone()

@@ -17,7 +17,9 @@ from sizes import examples
 
 from workbench import sqlite_file
 from workbench.errors import ConfigError, CorruptError, NotFoundError, RefusedError, UnavailableError
-from workbench.jobs.ledger import LEASE_S, RunLedger, Slot
+from workbench.jobs.ledger import Slot
+from workbench.jobs.ledger.sqlite import SqliteLedger
+from workbench.jobs.ledger.transactions import LEASE_S
 from workbench.testing.fakes import FakeClock
 
 AT = dt.datetime(2026, 11, 24, 6, tzinfo=dt.UTC)
@@ -48,7 +50,7 @@ def host():
 
 @pytest.fixture
 def ledger(tmp_path, clock, host):
-    return RunLedger(tmp_path / "state" / "jobs.db", clock=clock, host=host)
+    return SqliteLedger(tmp_path / "state" / "jobs.db", clock=clock, host=host)
 
 
 def claim(ledger, run="r1", slot=SLOT, version=1):
@@ -173,7 +175,7 @@ def test_a_clock_that_jumps_makes_no_living_run_of_this_host_lost(ledger, host, 
 
 def test_a_run_of_another_host_is_lost_when_it_has_not_renewed_its_lease(ledger, host, clock):
     running(ledger, host)
-    there = RunLedger(ledger.path, clock=clock, host=FakeHost("there"))
+    there = SqliteLedger(ledger.path, clock=clock, host=FakeHost("there"))
     clock.advance(LEASE_S - 1)
     assert there.reconcile() == []
     ledger.beat("r1")
@@ -200,7 +202,7 @@ def test_claiming_a_dead_run_s_slot_declares_it_lost(ledger, host):
 
 def test_a_run_that_was_declared_lost_can_neither_beat_nor_finish(ledger, host, clock):
     running(ledger, host)
-    there = RunLedger(ledger.path, clock=clock, host=FakeHost("there"))
+    there = SqliteLedger(ledger.path, clock=clock, host=FakeHost("there"))
     clock.advance(LEASE_S)
     claim(there, "r2")
     for work in (lambda: ledger.beat("r1"), lambda: ledger.finished("r1", "published", folder="x")):
@@ -252,14 +254,15 @@ def test_a_file_of_another_schema_or_program_is_refused_and_left_alone(ledger):
             db.execute(statements)
         db.close()
         before = ledger.path.read_bytes()
-        with pytest.raises(ConfigError, match=r"schema \d, this workbench knows schema 1"):
+        with pytest.raises(ConfigError, match=r"schema \d, this workbench knows schema 2"):
             claim(ledger)
         assert ledger.path.read_bytes() == before
 
 
 def test_a_damaged_file_is_named_and_the_command_of_the_hint_sets_it_aside(tmp_path, clock):
-    ledger = RunLedger(tmp_path / "my state" / "jobs.db", clock=clock)
+    ledger = SqliteLedger(tmp_path / "my state" / "jobs.db", clock=clock)
     claim(ledger)
+    ledger.close()
     ledger.path.write_bytes(b"no database at all, but long enough to be read as one" * 99)
     with pytest.raises(CorruptError, match=r"jobs\.db is damaged") as caught:
         claim(ledger, "r2")
@@ -272,6 +275,7 @@ def test_a_damaged_file_is_named_and_the_command_of_the_hint_sets_it_aside(tmp_p
 
 def test_a_file_that_another_process_holds_is_a_clear_error(ledger, monkeypatch):
     claim(ledger)
+    ledger.close()
     monkeypatch.setattr(sqlite_file, "BUSY_S", 0.01)
     holder = sqlite3.connect(ledger.path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
@@ -292,7 +296,7 @@ class Jobs(RuleBasedStateMachine):
     def begin(self):
         self.folder = tempfile.TemporaryDirectory()
         self.clock, self.host = FakeClock(), FakeHost()
-        self.ledger = RunLedger(Path(self.folder.name) / "jobs.db", clock=self.clock, host=self.host)
+        self.ledger = SqliteLedger(Path(self.folder.name) / "jobs.db", clock=self.clock, host=self.host)
         self.runs = []  # name, slot, process; a process is in `host.processes` as long as it lives
         self.over = set()
 

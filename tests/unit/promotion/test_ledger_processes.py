@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from workbench.jobs import ledger as module
-from workbench.jobs.ledger import Host, RunLedger
+from workbench.jobs.ledger import Host
+from workbench.jobs.ledger import host as module
+from workbench.jobs.ledger.sqlite import SqliteLedger
 from workbench.testing.fakes import FakeClock
 
 HOUR = 3600
@@ -69,9 +70,10 @@ import datetime as dt, sys
 from pathlib import Path
 from workbench.context import SystemClock
 from workbench.errors import RefusedError
-from workbench.jobs.ledger import RunLedger, Slot
+from workbench.jobs.ledger import Slot
+from workbench.jobs.ledger.sqlite import SqliteLedger
 
-ledger = RunLedger(Path(sys.argv[1]), clock=SystemClock())
+ledger = SqliteLedger(Path(sys.argv[1]), clock=SystemClock())
 print("ready", flush=True)
 input()
 for n in range(10):
@@ -115,7 +117,7 @@ def test_of_processes_that_claim_one_slot_at_once_exactly_one_wins(tmp_path):
         each.stdin.flush()
     won = [said(each) for each in racers]
     assert sorted(int(n) for mine in won for n in mine) == list(range(10))
-    ledger = RunLedger(path, clock=FakeClock())
+    ledger = SqliteLedger(path, clock=FakeClock())
     assert ledger.reconcile() == [] and len(ledger.history()) == 10
     for each in racers[:2]:
         each.send_signal(signal.SIGKILL)

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -73,6 +74,16 @@ def test_a_workers_failure_is_raised_here_with_its_hint_and_exit_code(tmp_path):
     with pytest.raises(WorkbenchError, match="answers: no such key\n  -> export KEY=…") as caught:
         runner._result(path, REQUEST, 1)
     assert caught.value.exit_code == 1
+
+
+def test_a_version_whose_code_does_not_know_a_key_of_today_is_told_to_be_promoted_again(tmp_path):
+    path = tmp_path / "result.json"
+    message = "/srv/params.yaml: unknown key 'gateway' (known: 'audit')"
+    failure = Failure(kind="ConfigError", message=message, hint="see docs/params.md", exit_code=2)
+    path.write_bytes(runner.told(WorkerResult(failure=failure)))
+    with pytest.raises(WorkbenchError, match="unknown key 'gateway'") as caught:
+        runner._result(path, REQUEST, 2)
+    assert caught.value.exit_code == 2 and "promote" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -178,7 +189,8 @@ def test_a_notebook_that_publishes_nothing_is_told_the_cell_it_lacks(monkeypatch
     monkeypatch.setattr(works.config, "use_case", lambda params, name: None)
     monkeypatch.setattr(works.config, "pinned", lambda case, pins: None)
     monkeypatch.setattr(works, "snapshot", lambda request, root, case: tmp_path)
-    monkeypatch.setattr(works, "run_notebook", lambda *_, **__: None)
+    monkeypatch.setattr(works, "_settings", lambda request, case, kernel: None)
+    monkeypatch.setattr(works, "run_notebook", lambda *_, **__: SimpleNamespace(records={}))
     request = dataclasses.replace(REQUEST, out=str(tmp_path / "out"))
     with pytest.raises(ConfigError, match="published nothing") as caught:
         works.work(request)

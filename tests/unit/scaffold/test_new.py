@@ -93,6 +93,26 @@ def test_approvals_and_policies_of_the_project_stay_there(tmp_path, monkeypatch)
     ]
 
 
+@pytest.mark.parametrize("terms", ["{lexicon: pipelines/privacy/terms.txt}", "\n  lexicon: &a\n    x"])
+def test_lists_of_words_of_the_project_stay_there(tmp_path, monkeypatch, terms):
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    for name in ("workbench", "docs", "data", "notebooks", "locks", ".jupyter", ".dvc"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in (".dvcignore", ".gitattributes", ".gitignore", "LICENSE", "Makefile", "NOTICE", "dvc.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "pipelines", tmp_path / "pipelines")
+    text = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(f"privacy: {terms}\n{text}")
+    for name in ("privacy/terms.txt", "moderation/topics.txt"):
+        (tmp_path / "pipelines" / name).write_text("[project]\nProject Nightingale\n")
+    before = contents()
+    monkeypatch.setattr(laid, "PACKAGE", tmp_path / "workbench")
+    monkeypatch.setattr(laid, "CARRIED", tmp_path / "none")
+    found = contents()
+    assert found.files.keys() == before.files.keys()
+    assert found.read("params.yaml") == before.read("params.yaml")
+
+
 def test_without_the_example_one_error_names_the_command_that_makes_a_use_case(tmp_path):
     made = new.lay(tmp_path / "claims", empty=True)
     assert not [name for name in tree(made.folder) if "handbook" in name or "answers.ipynb" in name]
