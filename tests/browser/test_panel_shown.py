@@ -1,0 +1,125 @@
+"""The front end of panels in a real browser: focus, keys, tables, and texts that are never interpreted."""
+
+from __future__ import annotations
+
+import pytest
+from panel_page import CHROMIUM, FOREIGN, shown
+
+from workbench.widgets.nodes import Button, Details, Field, Group, MarkedWords, Meter, Picture, Words
+from workbench.widgets.panel import Panel
+from workbench.widgets.table import Grid, Heading
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no browser: apt-get install -y --no-install-recommends chromium"
+    ),
+]
+HOSTILE = (
+    "<script>window.injected = 1</script>",
+    "<img src=x onerror='window.injected=1'>",
+    '"><svg onload=window.injected=1>',
+    "</p><iframe srcdoc='<script>parent.injected=1</script>'>",
+    "javascript:window.injected=1",
+    "{{constructor.constructor('window.injected=1')()}}",
+    "' onfocus=window.injected=1 autofocus '",
+    "\u202e\x1b[31mtxt.exe \u0000",
+    "שלום עולם",
+)
+ATTRIBUTES = "() => [...document.querySelectorAll('*')].flatMap(found => found.getAttributeNames())"
+
+
+class Everything(Panel):
+    """Each kind of node, with a text in each of its places."""
+
+    def __init__(self, text="text"):
+        self.text, self.pressed, self.chosen, self.n = text, [], "", 0
+
+    def view(self):
+        t = self.text
+        rows = [[Words(text=t), Button(label=t, action="press", value=t)]]
+        heads = (Heading(label=t, action="press"), Heading(label="b", sorted="ascending"))
+        return Group(
+            label=t,
+            nodes=(
+                Words(text=f"n is {self.n}", heading=3),
+                Words(text=t, heading=2), Words(text=t, code=True, tone="bad"),
+                MarkedWords(parts=((t, ""), (t, "match"), (t, "added"), (t, "removed"))),
+                Group(row=True, nodes=(
+                    Button(label="next", action="next", shortcut="n", python=t),
+                    Button(label=t, action="press", value=t, pressed=True),
+                )),
+                Field(label=t, action="write", text=t, placeholder=t, live=True),
+                Field(label="long", action="write", text=t, rows=3),
+                Field(label="choice", action="choose", text=self.chosen, options=(("", "none"), ("a", t))),
+                Details(summary=t, nodes=(Words(text=t),)),
+                Picture(svg=f"<svg xmlns='http://www.w3.org/2000/svg'>{t}</svg>".encode(), alt=t),
+                Meter(value=1, most=3, label=t),
+                Grid(caption=t, headings=heads, rows=rows, total=50, page="page"),
+            ),
+        )  # fmt: skip
+
+    def on_next(self, _):
+        self.n += 1
+
+    def on_press(self, value):
+        self.pressed.append(value)
+
+    def on_write(self, text):
+        self.text = text
+
+    def on_choose(self, value):
+        self.chosen = value
+
+    def on_page(self, first):
+        self.pressed.append(first)
+
+
+def test_no_text_is_interpreted_wherever_it_stands():
+    panel = Everything()
+    with shown(panel) as page:
+        for text in HOSTILE:
+            panel.act("write", text)
+            page.settle()
+            assert page.evaluate(FOREIGN) == []
+            assert page.locator("h2").text_content() == text.replace("\u0000", "\ufffd") or "\u0000" in text
+            assert page.locator("ins").text_content().endswith(page.locator("h2").text_content())
+        assert not [name for name in page.evaluate(ATTRIBUTES) if name.startswith("on")]
+
+
+def test_keys_press_buttons_and_the_focus_stays():
+    panel = Everything()
+    with shown(panel) as page:
+        page.get_by_role("button", name="next", exact=False).first.focus()
+        page.keyboard.press("Enter")
+        page.settle()
+        assert panel.n == 1 and page.evaluate("document.activeElement.textContent").startswith("next")
+        page.keyboard.press("n")
+        page.settle()
+        assert panel.n == 2 and page.get_by_role("heading", name="n is 2").count() == 1
+        field = page.get_by_role("textbox").first
+        field.focus()
+        page.keyboard.type("n")  # in a field it is a letter
+        page.wait_for_timeout(300)
+        page.settle()
+        assert panel.n == 2 and panel.text == "textn"
+        page.keyboard.type("o")
+        panel.act("next")  # an update while somebody types keeps what is typed
+        page.settle()
+        assert field.input_value() == "textno" and page.evaluate("document.activeElement.tagName") == "INPUT"
+
+
+def test_choices_pages_and_heads_send_their_values():
+    panel = Everything()
+    with shown(panel, width=360, scheme="dark") as page:
+        page.get_by_label("choice").select_option("a")
+        page.settle()
+        assert panel.chosen == "a" and page.get_by_label("choice").input_value() == "a"
+        page.get_by_label("choice").select_option("")
+        page.settle()
+        assert panel.chosen == "" and page.get_by_label("choice").input_value() == ""
+        page.get_by_role("button", name="next page").click()
+        page.settle()
+        assert panel.pressed == [20]
+        assert page.locator("th").nth(1).get_attribute("aria-sort") == "ascending"
+        assert page.evaluate("document.documentElement.scrollWidth") == 360

@@ -1,0 +1,80 @@
+"""A panel in a real browser without Jupyter: the page's module is ours, and its messages reach the panel."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+import workbench
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+WIDGETS = Path(workbench.__file__).parent / "widgets"
+#: A model as anywidget gives one to a module, whose messages go to Python.
+MODEL = """async ([module, css, content]) => {
+    const style = document.createElement('style');
+    style.textContent = css;
+    document.head.append(style);
+    const url = URL.createObjectURL(new Blob([module], {type: 'text/javascript'}));
+    const {default: front} = await import(url);
+    const listeners = [];
+    const model = {
+        content,
+        get: () => model.content,
+        send: message => window.receive(JSON.stringify(message)),
+        on: (_, listener) => listeners.push(listener),
+        off: () => {},
+    };
+    window.update = content => { model.content = content; listeners.forEach(listener => listener()); };
+    front.render({model, el: document.body});
+}"""
+#: Elements that no view may bring about, and the mark that a script of a text would leave.
+FOREIGN = """() => [
+    ...document.body.querySelectorAll('script, iframe, object, embed, svg, style, link, form, a'),
+].map(found => found.outerHTML).concat(window.injected ? ['a script ran'] : [])"""
+
+
+class _Front:
+    """What a panel sends its views to: the page."""
+
+    def __init__(self, page):
+        self.page = page
+
+    def show(self, content):
+        # The page is busy with the message that led here; it is shown when that has returned.
+        self.page.evaluate(
+            "content => setTimeout(() => window.update(JSON.parse(content)))", json.dumps(content)
+        )
+
+
+@contextmanager
+def shown(panel, *, width=1000, scheme="light"):
+    """The page of a panel, in a headless Chromium; errors of the page fail the test."""
+    errors = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--headless=new", "--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        waiting = []
+        page.expose_function("receive", lambda message: waiting.append(json.loads(message)))
+        page.set_content("<!doctype html><html><body></body></html>")
+        files = [(WIDGETS / name).read_text(encoding="utf-8") for name in ("front.js", "front.css")]
+        page.evaluate(MODEL, [*files, panel.to_json()])
+        panel._front = _Front(page)
+        page.settle = lambda: _deliver(page, panel, waiting)
+        yield page
+        browser.close()
+    assert not errors, errors
+
+
+def _deliver(page, panel, waiting):
+    """Give the panel what the page has sent, until it sends nothing more."""
+    page.wait_for_timeout(50)
+    while waiting:
+        panel.receive(waiting.pop(0))
+        page.wait_for_timeout(50)

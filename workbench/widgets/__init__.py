@@ -1,0 +1,1 @@
+"""What a person touches in a notebook: views of Python objects, their text, and one front end for all."""

@@ -1,0 +1,151 @@
+"""Panels: Python objects with a view that a person touches. They work the same without a front end.
+
+A panel keeps its state in Python. `view` returns what is shown now, and each method `on_NAME` is an action
+that a button or a field of the view names. In a notebook, the front end draws the view and sends actions;
+elsewhere `print(panel)` gives the same view as text, and a program calls the methods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from workbench.display import harmless
+from workbench.errors import WorkbenchError
+from workbench.widgets.nodes import Node, Words
+
+#: 0 where no person looks, as when papermill runs a notebook: panels are text and HTML then.
+SWITCH = "WORKBENCH_WIDGETS"
+#: Characters of the longest text that a front end may send: a prompt or an answer fits, a file does not.
+_LONGEST_FIELD = 4 << 20
+
+
+class Panel(ABC):
+    """A view with actions. `notice` is what a person is told of the last action."""
+
+    notice: str = ""
+    _busy: str = ""
+    _front: Any = None
+    _task: asyncio.Future[None] | None = None
+
+    @abstractmethod
+    def view(self) -> Node:
+        """Return what is shown now."""
+
+    def card_html(self) -> str:
+        """Return HTML for where no front end draws the view, such as an executed copy; empty for none."""
+        return ""
+
+    # -- actions -------------------------------------------------------------------------
+
+    def act(self, action: str, value: Any = None) -> None:
+        """Do what a person asked for, and show the result.
+
+        An error becomes the notice, and nothing else changes. An action that is a coroutine goes on beside
+        the cell; meanwhile `busy` names it.
+        """
+        try:
+            self.notice = ""
+            done = self._method(action)(value)
+        except Exception as error:  # noqa: BLE001  (a person at a panel is told of it; a kernel logs it unseen)
+            self.notice = told(error)
+            done = None
+        if inspect.iscoroutine(done):
+            self._busy = action
+            self._task = asyncio.ensure_future(self._finish(done))  # the loop holds tasks weakly
+        self.refresh()
+
+    def on_stop(self, _: Any) -> None:
+        """End the action that goes on; what it has finished stays."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def receive(self, message: Any) -> None:
+        """Do the action of a front end's message; one of another form or too large changes nothing."""
+        value = message.get("value") if isinstance(message, Mapping) else None
+        if not isinstance(message, Mapping) or not isinstance(message.get("action"), str):
+            self.notice = "the page sent a message of another form: reload the page"
+        elif isinstance(value, str) and len(value) > _LONGEST_FIELD:
+            self.notice = (
+                f"the text has {len(value):,} characters; at most {_LONGEST_FIELD:,} can be entered here"
+            )
+        else:
+            return self.act(message["action"], value)
+        return self.refresh()
+
+    @property
+    def busy(self) -> str:
+        """The action that goes on, or an empty text."""
+        return self._busy
+
+    def refresh(self) -> None:
+        """Send the view as it is now to the front ends that show it."""
+        if self._front is not None:
+            self._front.show(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form that the front end draws: the view, the notice, and what goes on."""
+        return {"view": self.view().to_json(), "notice": self.notice, "busy": self._busy}
+
+    def _method(self, action: str) -> Callable[[Any], Any]:
+        method = getattr(self, f"on_{action}", None) if action.isidentifier() else None
+        if method is None:
+            raise WorkbenchError(f"the panel has no action {action!r}", hint="run the cell again")
+        return method  # type: ignore[no-any-return]
+
+    async def _finish(self, work: Any) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            self.notice = "stopped"
+        except Exception as error:  # noqa: BLE001  (as above)
+            self.notice = told(error)
+        finally:
+            self._busy = ""
+            self.refresh()
+
+    # -- showing -------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        notice = [harmless(self.notice)] if self.notice else []
+        return "\n".join([*self.view().lines(), *notice]).strip("\n")
+
+    def mimebundle(self, *, html: str = "") -> dict[str, Any]:
+        """Return the forms for Jupyter: text, HTML if there is one, and the widget where a kernel runs."""
+        bundle: dict[str, Any] = {"text/plain": str(self)}
+        if shown := html or self.card_html():
+            bundle["text/html"] = shown
+        if not has_front_end():
+            return bundle
+        if self._front is None:
+            from workbench.widgets.front import Front
+
+            self._front = Front(self.to_json(), on_action=self.receive)
+        self.refresh()
+        return {**self._front.bundle(), **bundle}
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:  # noqa: ARG002
+        return self.mimebundle()
+
+
+def has_front_end() -> bool:
+    """Whether this process is a kernel to which a front end may be connected."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return getattr(shell, "kernel", None) is not None and os.environ.get(SWITCH, "1") != "0"
+
+
+def told(error: Exception) -> str:
+    """Return an error in one text: its message and the next command, or the kind of one that is not ours."""
+    if isinstance(error, WorkbenchError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def unavailable(what: str, hint: str) -> Node:
+    """Return the view of something that is gone, with what to type."""
+    return Words(text=f"{what}\n  -> {hint}", tone="warn")
