@@ -37,6 +37,8 @@ OWNER_TOKEN = GATEWAY / "owner"
 API_KEYS = GATEWAY / "keys.sqlite"
 #: The answers that a check holds for review, one file each.
 HELD = STATE / "held"
+#: Unsaved texts of prompts, one file for each editor.
+DRAFTS = STATE / "drafts"
 RUNS = STATE / "runs"
 JOB_STATE = STATE / "jobs"
 JOB_LEDGER = STATE / "jobs.db"

@@ -32,7 +32,7 @@ from workbench.prompts.prompt import Prompt
 from workbench.prompts.window import Window
 from workbench.retrieval import MemoryHandle
 from workbench.types import JSON, Port
-from workbench.workspace import caller_identity
+from workbench.workspace import caller_identity, prompt_editing
 from workbench.workspace.candidates import Fallbacks, candidates, described, price_sources
 from workbench.workspace.clients import model_of, usable_cards
 from workbench.workspace.history import RecordVerbs
@@ -179,7 +179,8 @@ class Workspace(RecordVerbs):
             name = chosen
         elif pin and name == pin.name:
             name = str(pin)
-        return prompts.load(self.root, name, author=self.context.principal.name)
+        found = prompts.load(self.root, name, author=self.context.principal.name)
+        return dataclasses.replace(found, editor=partial(prompt_editing.open_editor, self))
 
     def model(self, name: str | None = None, *, fallback: Fallbacks | None = None) -> ModelHandle:
         """Return a chat model by its card's name; without one, the arm's, then the use case's.
