@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,12 @@ def shown(panel, *, width=1000, scheme="light"):
         yield page
         browser.close()
     assert not errors, errors
+
+
+def pictured(page, name):
+    """Keep a picture of the whole page as NAME.png in the folder that WORKBENCH_SCREENSHOTS names, if any."""
+    if folder := os.environ.get("WORKBENCH_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
 def _deliver(page, panel, waiting):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from workbench.display import Shown
 from workbench.errors import NotFoundError
@@ -97,7 +97,7 @@ def dataset_of(cases: Sequence[str], digest: str, *known: Dataset | None) -> Dat
     ids = set(cases)
     for dataset in filter(None, known):
         chosen = tuple(case for case in dataset if case.id in ids)
-        part: Any = dataset if len(chosen) == len(dataset) else Dataset(name=dataset.name, cases=chosen)
+        part = dataset if len(chosen) == len(dataset) else Dataset(name=dataset.name, cases=chosen)
         if len(chosen) == len(ids) and part.digest == digest:
             return part
     return None

@@ -153,7 +153,7 @@ class CaseExplorer(Panel):
             found += [detail.why(answer.arm, call=n) for n in range(len(answer.traces[:_CALLS]))]
         if not found:
             found = [detail.why()]  # it says why there is none
-        self._why = tuple(made.card() for made in found)  # type: ignore[attr-defined]
+        self._why = tuple(made.card() for made in found)
         return tuple(found)
 
     def add_to(self, file: str) -> AddedCase:
@@ -266,7 +266,7 @@ class CaseExplorer(Panel):
             every = (("", "all"), *slices[:_OPTIONS])
             nodes.append(Field(label="slice", action="slice", text=self.slice, options=every))
         nodes.append(Field(label="with the text", action="search", text=self.text, live=True))
-        return Group(row=True, nodes=nodes, label="which cases are listed")
+        return Group(row=True, nodes=nodes, label="what is listed")
 
     def _list(self) -> Node:
         if self._rows.is_empty():

@@ -92,5 +92,11 @@ def _marked(tokens: list[tuple[str, str]], mark: Mark) -> list[tuple[str, Mark]]
 
 
 def _merged(parts: Iterable[tuple[str, Mark]]) -> tuple[tuple[str, Mark], ...]:
-    grouped = itertools.groupby((part for part in parts if part[0]), key=lambda part: part[1])
+    """Return the parts, those with one mark as one part; spaces between two of them are in it."""
+    known = [part for part in parts if part[0]]
+    for place in range(1, len(known) - 1):
+        text, mark = known[place]
+        if not mark and text.isspace() and known[place - 1][1] == known[place + 1][1]:
+            known[place] = (text, known[place - 1][1])
+    grouped = itertools.groupby(known, key=lambda part: part[1])
     return tuple(("".join(text for text, _ in group), mark) for mark, group in grouped)
