@@ -45,11 +45,6 @@ def harmless(text: str) -> str:
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def is_text_column(name: str) -> bool:
-    """Return whether the column of a card holds texts, which are aligned at their beginning."""
-    return name in _TEXT
-
-
 class Shown(ABC):
     """A value that is displayed as its card: text in a terminal, HTML in a notebook."""
 
@@ -103,6 +98,10 @@ class Card:
             f'<table style="border-collapse:collapse;margin:0 0 6px 0;color:inherit">'
             f"<thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>{below}</div>"
         )
+
+    def is_text(self, column: int) -> bool:
+        """Return whether a column holds texts, which are aligned at their beginning."""
+        return self.head[column] in _TEXT
 
     def _columns(self) -> list[int]:
         return [i for i in range(len(self.head)) if any(row[i] for row in self.rows)]
@@ -181,7 +180,7 @@ def verdict_text(verdict: str | None, needed: int | None) -> str:
 
 
 def _cell(tag: str, text: str, column: str) -> str:
-    side = "left" if is_text_column(column) else "right"
+    side = "left" if column in _TEXT else "right"
     style = f"text-align:{side};padding:2px 10px 2px 0;border-bottom:{_RULE};vertical-align:top"
     if column == "verdict" and tag == "td" and text:
         style += f";font-weight:600;color:{_COLOURS.get(text.split()[1], 'inherit')}"

@@ -33,13 +33,13 @@ def test_by_mouse_a_case_is_found_explained_and_kept(tmp_path):
     with shown(panel) as page:
         assert page.get_by_role("heading", name="q0001 · globex").count() == 1
         pictured(page, "explorer")
-        page.get_by_label("cases").select_option("wrong")
+        page.get_by_role("combobox", name="cases").select_option("wrong")
         page.settle()
         page.get_by_role("button", name="q0003").click()
         page.settle()
         assert panel.current == "q0003"
         page.locator("details", has_text="passages of new").locator("summary").click()
-        assert page.locator("mark").first.is_visible()
+        assert page.locator("details[open] mark").first.is_visible()
         page.get_by_role("button", name="why this answer").click()
         page.settle()
         assert page.get_by_text("call new-q0003").count() == 1

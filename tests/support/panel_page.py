@@ -63,7 +63,7 @@ def shown(panel, *, width=1000, scheme="light"):
         page.on("pageerror", lambda error: errors.append(str(error)))
         waiting = []
         page.expose_function("receive", lambda message: waiting.append(json.loads(message)))
-        page.set_content("<!doctype html><html><body></body></html>")
+        page.set_content("<!doctype html><html style='color-scheme: light dark'><body></body></html>")
         files = [(WIDGETS / name).read_text(encoding="utf-8") for name in ("front.js", "front.css")]
         page.evaluate(MODEL, [*files, panel.to_json()])
         panel._front = _Front(page)

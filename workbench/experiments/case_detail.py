@@ -13,10 +13,11 @@ from workbench.errors import NotFoundError, WorkbenchError, nearest
 from workbench.experiments.added_cases import AddedCase, add_case
 from workbench.experiments.case_context import CaseContext, ExplorableRun
 from workbench.experiments.case_notes import CaseNote
-from workbench.experiments.case_table import expected_of, is_wrong, question_of
+from workbench.experiments.case_table import expected_of, question_of
 from workbench.experiments.dataset import Case
 from workbench.experiments.matching import mentions
-from workbench.experiments.metrics import LOWER_IS_BETTER, SCORE
+from workbench.experiments.metrics import SCORE
+from workbench.experiments.score_direction import LOWER_IS_BETTER, is_wrong
 from workbench.types import Hit
 
 #: Characters of a text that a card shows, and that is searched for an expected one.
@@ -235,7 +236,7 @@ def _text_reasons(answer: ArmAnswer, name: str, texts: Sequence[str]) -> Iterato
     shown = " | ".join(texts)[:200]
     said = any(mentions(answer.text[:_SEARCHED], text) for text in texts)
     if not said:
-        yield f"the answer has none of {name}: {shown}"
+        yield f"the answer lacks the expected {name}: {shown}"
     if answer.passages:
         ranks = [
             f"{rank} ({hit.source})"
@@ -243,9 +244,9 @@ def _text_reasons(answer: ArmAnswer, name: str, texts: Sequence[str]) -> Iterato
             if any(mentions(hit.text[:_SEARCHED], text) for text in texts)
         ]
         if ranks and not said:
-            yield f"passage {', '.join(ranks[:3])} has it, so the model had the answer before it"
+            yield f"passage {', '.join(ranks[:3])} has it: the prompt held the answer"
         elif not ranks:
-            yield f"no passage of the prompt has it, so search or documents lack {name}"
+            yield f"no passage of the prompt has the expected {name}: look at search and documents"
 
 
 def _page_reasons(answer: ArmAnswer, pages: Sequence[str]) -> Iterator[str]:

@@ -11,7 +11,8 @@ from workbench import files
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.experiments.case_context import ExplorableRun
 from workbench.experiments.dataset import Case
-from workbench.experiments.metrics import LOWER_IS_BETTER, SCORE, plain_name
+from workbench.experiments.metrics import SCORE, plain_name
+from workbench.experiments.score_direction import LOWER_IS_BETTER
 from workbench.experiments.slices import Slicing
 
 if TYPE_CHECKING:
@@ -147,13 +148,6 @@ def question_of(case: Case) -> str:
 def expected_of(case: Case) -> str:
     """Return the expected values of a case, one line each."""
     return "\n".join(f"{name}: {_plain(value)}" for name, value in case.expected.items())
-
-
-def is_wrong(metric: str, score: float | None, below: float = 1.0) -> bool:
-    """Return whether a score is not the best one; of no score False."""
-    if score is None:
-        return False
-    return score > 0 if metric in LOWER_IS_BETTER else score < below
 
 
 def _plain(value: Any) -> str:

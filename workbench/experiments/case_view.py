@@ -87,7 +87,7 @@ def case_nodes(detail: CaseDetail) -> list[Node]:
     expected = [Words(text="expected", tone="muted"), Words(text=detail.expected)]
     noted = [Words(text=text, tone="warn") for text in detail.noted()]
     reasons = detail.reasons()
-    failed = [Words(text="why it failed", tone="muted"), *(Words(text=text) for text in reasons)]
+    failed = [Words(text="why it failed", tone="muted"), Words(text="\n".join(reasons))]
     return [
         Group(row=True, nodes=(Group(nodes=question), Group(nodes=expected))),
         *noted,

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from workbench.display import Card, Row, Shown, number, percent, span, verdict_text
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.experiments.explorable import ExplorablePair
-from workbench.experiments.metrics import AMOUNTS, LOWER_IS_BETTER, plain_name
+from workbench.experiments.metrics import AMOUNTS, plain_name
 from workbench.experiments.pairs import Pairs, paired
 from workbench.experiments.runs import Run
+from workbench.experiments.score_direction import LOWER_IS_BETTER
 from workbench.experiments.slices import Slicing, short
 from workbench.types import Effect
 

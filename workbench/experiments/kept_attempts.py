@@ -12,8 +12,8 @@ from typing import Any
 from workbench.experiments.usage import chat_calls
 from workbench.types import Hit
 
-#: Characters of passages that are kept for one run: 10,000 cases with three pages each.
-_MOST = 64_000_000
+#: Characters of passages that are kept for one run: 10,000 cases with three short pages each.
+_MOST = 32_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

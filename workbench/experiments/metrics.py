@@ -30,8 +30,6 @@ ALWAYS: Mapping[str, str] = {
 }
 #: Means in physical units; comparisons list them after the scores, without a verdict.
 AMOUNTS = ("cost_usd_per_case", "latency_mean_s")
-#: Scores of which 0 is best; `lower_is_better=` of a comparison replaces this set.
-LOWER_IS_BETTER = frozenset({"cross_tenant_hits"})
 _Kind = Literal["score", "amount", "p95", "number"]
 _KINDS: Mapping[str, _Kind] = {
     "latency_p95_s": "p95",

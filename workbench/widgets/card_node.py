@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.display import Card, is_text_column
+from workbench.display import Card
 from workbench.widgets.cutting import printed
 from workbench.widgets.nodes import Group, Node, Tone, Words
 from workbench.widgets.table import Grid, Heading
@@ -22,17 +22,16 @@ class CardNode(Node):
     card: Card
 
     def to_json(self) -> dict[str, Any]:
-        """Return the title, the verdict, the table without empty columns, the notes, and the next command."""
+        """Return title and verdict, the table without empty columns, the notes and the next command."""
         card = self.card
         used = [i for i in range(len(card.head)) if any(row[i] for row in card.rows)]
-        heads = [Heading(label=card.head[i], numeric=not is_text_column(card.head[i])) for i in used]
+        heads = [Heading(label=card.head[i], numeric=not card.is_text(i)) for i in used]
         rows = [[_cell(card.head[i], row[i]) for i in used] for row in card.rows]
-        verdict = [Words(text=card.verdict, tone=_TONES.get(card.verdict, ""))] if card.verdict else []
-        table: list[Node] = [Grid(caption=card.title, headings=heads, rows=rows, total=len(rows))]
+        title = f"{card.title} · {card.verdict.upper()}" if card.verdict else card.title
+        table: list[Node] = [Grid(caption=title, headings=heads, rows=rows, total=len(rows))]
         nodes = [
-            *(table if rows else [Words(text=card.title, heading=3)]),
-            *verdict,
-            *(Words(text=note, tone="muted") for note in card.notes),
+            *(table if rows else [Words(text=title, heading=3)]),
+            *([Words(text="\n".join(card.notes), tone="muted")] if card.notes else []),
             *([Words(text=f"next: {card.command}", code=True)] if card.command else []),
         ]
         return Group(nodes=nodes).to_json()

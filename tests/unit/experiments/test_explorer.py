@@ -79,7 +79,10 @@ def test_a_case_says_why_it_failed_by_answer_and_passages(result):
     assert case.question == "How long is the holiday of year 1?"
     assert case.expected == "answers: 21 days\npage: holiday"
     told = "\n".join(case.reasons())
-    assert "new: accuracy is 0; 1 is best" in told and "new: the answer has none of answers: 21 days" in told
+    assert (
+        "new: accuracy is 0; 1 is best" in told
+        and "new: the answer lacks the expected answers: 21 days" in told
+    )
     assert "new: passage 1 (holiday) has it" in told and "old:" not in told
     assert "unscored, and not counted as zero: truncated" in "\n".join(result.case("q0005").reasons())
     assert "q0001 · globex" in str(case) and "It is 1 days in new." in str(case)
@@ -93,7 +96,7 @@ def test_passages_without_the_answer_and_without_the_page_are_told(tmp_path):
     object.__setattr__(context, "kept", kept)
     told = "\n".join(result.case("q0001").reasons())
     assert (
-        "no passage of the prompt has it" in told
+        "no passage of the prompt has the expected answers" in told
         and "page holiday is not among the passages: parking" in told
     )
 

@@ -78,10 +78,11 @@ def test_a_card_is_drawn_as_a_table_and_printed_as_its_text():
     )  # fmt: skip
     node = CardNode(card=card)
     assert "\n".join(node.lines()) == card.text()
-    grid, verdict, note, command = node.to_json()["nodes"]
+    grid, note, command = node.to_json()["nodes"]
+    assert grid["caption"] == "t · BETTER"
     assert [head["label"] for head in grid["headings"]] == ["metric", "value", "verdict"]
     assert [head["numeric"] for head in grid["headings"]] == [False, True, False]
-    assert grid["rows"][0][2]["tone"] == verdict["tone"] == "good"
+    assert grid["rows"][0][2]["tone"] == "good"
     assert note["text"] == "n" and command["text"] == "next: go"
     empty = CardNode(card=Card(title="t", head=(), rows=())).to_json()["nodes"]
     assert empty[0]["text"] == "t"
