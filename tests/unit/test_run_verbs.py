@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from explored_runs import hit
 
 import workbench as wb
 from workbench.errors import ConfigError, NotFoundError, PolicyError, RefusedError
-from workbench.layout import case_notes_of
+from workbench.layout import CALLS, case_notes_of
 from workbench.models import ModelCard
 from workbench.records.tape import Tape
 from workbench.testing.fakes import FakeModel
@@ -75,6 +76,21 @@ def test_a_stored_run_finds_its_dataset_by_digest_until_it_changes(ws, result):
     assert "gone or has changed" in str(gone.explore())
     path.unlink()
     assert ws.run(result["new"].id).context.dataset is None
+
+
+def test_a_call_that_left_the_log_is_told_in_the_panel(ws, result):
+    (ws.boundary.home / CALLS).write_bytes(b"")
+    panel = result.explore()
+    panel.act("why")
+    assert "not in the log any more" in panel.notice and panel.current in str(panel)
+
+
+def test_a_job_is_told_no_question_of_a_run(ws, result):
+    execution = dataclasses.replace(ws.execution, publish="out")
+    job = dataclasses.replace(ws, execution=execution)
+    assert job.run(result["new"].id).context.dataset is None
+    with pytest.raises(RefusedError, match="never what is expected"):
+        job.case_notes()
 
 
 def test_an_unknown_run_is_named(ws, result):

@@ -135,7 +135,8 @@ def _passages(answer: ArmAnswer, detail: CaseDetail) -> Node:
     if len(hits) > _PASSAGES:
         nodes.append(Words(text=f"{len(hits) - _PASSAGES} more passages", tone="muted"))
     sources = ", ".join(dict.fromkeys(hit.source for hit in hits))
-    return Details(summary=f"passages of {answer.arm}: {sources or 'none'}", nodes=nodes)
+    summary = f"passages of {answer.arm}: {sources or 'none'}"
+    return Details(summary=summary, nodes=nodes, open=answer.failed and bool(nodes))
 
 
 def _about(rank: int, hit: Hit) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from workbench.display import Card, Shown, number
@@ -148,13 +149,14 @@ class CaseExplorer(Panel):
 
     def why(self) -> tuple[Shown, ...]:
         """Return the origin of the current answers, by their model's calls; the panel shows it too."""
-        detail, found = self.detail, []
-        for answer in detail.answers:
-            found += [detail.why(answer.arm, call=n) for n in range(len(answer.traces[:_CALLS]))]
+        detail = self.detail
+        calls = [(answer.arm, n) for answer in detail.answers for n in range(len(answer.traces[:_CALLS]))]
+        found = [(arm, detail.why(arm, call=n)) for arm, n in calls]
         if not found:
-            found = [detail.why()]  # it says why there is none
-        self._why = tuple(made.card() for made in found)
-        return tuple(found)
+            detail.why()  # it says why there is none
+        titled = ((f"{arm} · {made.card().title}", made.card()) for arm, made in found)
+        self._why = tuple(replace(card, title=title) for title, card in titled)
+        return tuple(made for _, made in found)
 
     def add_to(self, file: str) -> AddedCase:
         """Add the current case to a dataset file of the repository."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import polars as pl
@@ -244,7 +245,7 @@ def test_repeats_of_a_case_are_chosen_one_by_one(tmp_path):
 def test_the_origins_are_shown_until_another_case_is(result):
     panel = result.explore()
     panel.act("why")
-    assert "call old-q0001" in str(panel) and "call new-q0001" in str(panel)
+    assert "old · call old-q0001" in str(panel) and "new · call new-q0001" in str(panel)
     panel.act("next")
     assert "call old" not in str(panel) and "call new" not in str(panel)
 
@@ -336,6 +337,14 @@ def test_a_file_that_does_not_fit_stays_as_it_is(tmp_path, result, before, told)
     with pytest.raises(ConfigError, match=told):
         result.case("q0001").add_to(FILE)
     assert path.read_text() == before
+
+
+def test_two_people_add_cases_to_one_file_at_once(tmp_path):
+    result = compared(tmp_path, old=[1] * 20, new=[0] * 20, cases=dataset(20))
+    names = [f"q{i:04}" for i in range(20)] * 2
+    with ThreadPoolExecutor(8) as pool:
+        added = list(pool.map(lambda name: result.case(name).add_to(FILE).new, names))
+    assert sum(added) == 20 and len(Dataset.from_file(tmp_path / FILE)) == 20
 
 
 def test_a_file_without_a_last_line_end_keeps_its_rows(tmp_path, result):
