@@ -87,6 +87,11 @@ def verdicts_of(use_case: str) -> Path:
     return Path("pipelines/verdicts") / f"{use_case}.jsonl"
 
 
+def case_notes_of(use_case: str) -> Path:
+    """Return the path of the notes on a use case's cases, one line for each case noted as wrong."""
+    return Path("pipelines/notes") / f"{use_case}.jsonl"
+
+
 class _Part:
     """A file or folder in a use case's folder of results."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import _sync
+from workbench.display import Card, Shown
 from workbench.errors import ConfigError, LimitExceededError, nearest
 from workbench.experiments.attempts import frame_of, scored_row
+from workbench.experiments.case_context import CaseContext, CaseVerbs
 from workbench.experiments.compare import ComparisonSet, compare_all
 from workbench.experiments.concurrency import for_each
 from workbench.experiments.dataset import Case, Dataset
+from workbench.experiments.explorable import ExplorablePair
+from workbench.experiments.kept_attempts import KeptAttempts
 from workbench.experiments.runs import Run
 from workbench.experiments.scorers import Scorer
 from workbench.experiments.slices import Slicing
@@ -32,7 +36,7 @@ Describe = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComparedRuns(Mapping[str, Run]):
+class ComparedRuns(ExplorablePair, Mapping[str, Run]):
     """Runs by arm, with the comparison of each arm with the baseline."""
 
     runs: Mapping[str, Run]
@@ -47,6 +51,14 @@ class ComparedRuns(Mapping[str, Run]):
     def __len__(self) -> int:
         return len(self.runs)
 
+    def _arms(self) -> Mapping[str, Run]:
+        base = self.comparison.comparisons[0].baseline.arm if self.comparison else next(iter(self.runs))
+        return {base: self.runs[base], **self.runs}
+
+    def _cards(self) -> tuple[Card, ...]:
+        shown: Iterable[Shown] = self.comparison or self.runs.values()
+        return tuple(item.card() for item in shown)
+
     def __str__(self) -> str:
         return str(self.comparison) if self.comparison else "\n".join(map(str, self.runs.values()))
 
@@ -60,6 +72,7 @@ class Experiment:
     """A named experiment of one use case. `keep` receives every finished run.
 
     `clean` masks what the answers and errors of a run may not hold.
+    `verbs` are those of the workspace for a case.
 
     `gate_digest` applies to runs over any version of `gated_memory`, or to all runs when it is None.
     """
@@ -76,6 +89,7 @@ class Experiment:
     progress: Path | None = None
     slices: tuple[str, ...] = ()
     clean: Callable[[pl.DataFrame], pl.DataFrame] | None = field(default=None, repr=False)
+    verbs: CaseVerbs | None = field(default=None, repr=False)
 
     async def _run(
         self,
@@ -97,6 +111,7 @@ class Experiment:
         chosen = settings or {}
         described = {**self.describe(chosen), "task": task.name}
         rows: list[dict[str, Any]] = []
+        attempts = KeptAttempts()
 
         async def answer(item: tuple[Case, int], pool: ThreadPoolExecutor) -> None:
             case, repeat = item
@@ -104,6 +119,7 @@ class Experiment:
             given = partial(task.read, case)
             done = await task.attempt(ws, given, pool, columns=case.inputs, case=case.id, repeat=repeat)
             rows.append(scored_row(case, done, scorers))
+            attempts.keep(case.id, repeat, done.records, done.passages)
 
         try:
             await for_each(
@@ -115,9 +131,10 @@ class Experiment:
             )
         except LimitExceededError as error:
             if rows:
-                self._kept(arm, cases, frame_of(rows, scorers), {**described, ENDED_BY: error.limit})
+                ended = {**described, ENDED_BY: error.limit}
+                self._kept(arm, cases, frame_of(rows, scorers), ended, attempts)
             raise
-        return self._kept(arm, cases, frame_of(rows, scorers), described)
+        return self._kept(arm, cases, frame_of(rows, scorers), described, attempts)
 
     run, run_async = _sync.twins(_run)
 
@@ -160,7 +177,9 @@ class Experiment:
             runs=runs, comparison=compared.by_slice(slicing) if compared and slicing else compared
         )
 
-    def _kept(self, arm: str, cases: Dataset, rows: pl.DataFrame, settings: dict[str, Any]) -> Run:
+    def _kept(
+        self, arm: str, cases: Dataset, rows: pl.DataFrame, settings: dict[str, Any], attempts: KeptAttempts
+    ) -> Run:
         """Keep and return a run; one that a limit ended has no digest that a gate or a promotion knows."""
         ended = ENDED_BY in settings
         run = Run(
@@ -172,6 +191,7 @@ class Experiment:
             settings=settings,
             dataset_digest=cases.digest,
             cases=self.clean(rows) if self.clean is not None else rows,
+            context=CaseContext(dataset=cases, kept=attempts, verbs=self.verbs, slices=self.slices),
         )
         self.keep(run)
         return run
