@@ -159,5 +159,5 @@ def _label(line: bytes, where: str) -> HumanLabel:
 def _plain(value: Any) -> Any:
     """Return an output that a scorer reads in the form in which a run stores it."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(value[key]) for key in value}  # a key may be named "items"
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

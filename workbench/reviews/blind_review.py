@@ -102,7 +102,7 @@ class Review(Panel):
         `choice` is "left", "right", "both_good", "both_bad" or "skip". Without a `note`, what was written
         with `write_note` is kept. Raise ConfigError for another choice, a long note, and without a pair.
         """
-        if choice not in CHOICES:
+        if not isinstance(choice, str) or choice not in CHOICES:
             near = nearest(files.shortened(str(choice)), CHOICES)
             raise ConfigError(
                 f"{files.shortened(repr(choice))} is no choice ({near})",
@@ -283,7 +283,7 @@ class Review(Panel):
 
 def _check_same_answers(runs: ReviewedRuns, labels: Iterable[HumanLabel], file: LabelFile) -> None:
     """Raise ConfigError when labels on the arms of these runs are about other answers than theirs."""
-    arms, ids = {runs.run.arm, runs.other.arm}, {runs.run.id, runs.other.id}
+    arms, ids = {runs.run.arm, runs.other.arm}, set(runs.ids)
     other: dict[str, HumanLabel] = {}
     for label in labels:
         if {label.left.arm, label.right.arm} != arms or label.answers == set(runs.digests(label.case) or ()):
@@ -298,8 +298,8 @@ def _check_same_answers(runs: ReviewedRuns, labels: Iterable[HumanLabel], file: 
         first = next(iter(other.values()))
         raise ConfigError(
             f"{file.relative} holds labels on other answers to {_counted(len(other), 'case', 'cases')}: they "
-            f"are of the runs {first.left.run} and {first.right.run}, these are {runs.run.id} and "
-            f"{runs.other.id}",
+            f"are of the runs {first.left.run} and {first.right.run}, these are {runs.ids[0]} and "
+            f"{runs.ids[1]}",
             hint=f'name="{file.path.stem}-2" begins another review, or go on with the runs of that one: '
             f'ws.review("{first.left.run}", "{first.right.run}")',
         )
@@ -352,13 +352,21 @@ def _where_they_differ(shown: BlindPair) -> list[Node]:
     """Return a note for two long answers whose shown beginnings are the same."""
     if shown.left[:LONGEST] != shown.right[:LONGEST]:
         return []
-    pairs = enumerate(zip(shown.left, shown.right, strict=False))
-    at = next((i for i, (a, b) in pairs if a != b), min(len(shown.left), len(shown.right)))
+    at = _first_difference(shown.left, shown.right)
     around = [text[max(0, at - 40) : at + 200] for text in (shown.left, shown.right)]
     return [
         Words(text=f"They differ from character {at + 1:,} on:", tone="warn"),
         Group(nodes=[Words(text=f"… {text}") for text in around], row=True),
     ]
+
+
+def _first_difference(left: str, right: str) -> int:
+    """Return the number of characters that two texts begin with alike, by bisection: comparing is fast."""
+    low, high = 0, min(len(left), len(right))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if left[:middle] == right[:middle] else (low, middle - 1)
+    return low
 
 
 def _counted(n: int, one: str, many: str) -> str:

@@ -84,7 +84,11 @@ class ReviewReport(Shown):
         """The names of both arms; runs of one arm are told apart by their ids."""
         run, other = self.runs.run, self.runs.other
         same = run.arm == other.arm
-        return (f"{run.arm} {run.id}", f"{other.arm} {other.id}") if same else (run.arm, other.arm)
+        return (
+            (f"{run.arm} {self.runs.ids[0]}", f"{other.arm} {self.runs.ids[1]}")
+            if same
+            else (run.arm, other.arm)
+        )
 
     @property
     def preferences(self) -> dict[str, str]:
@@ -191,7 +195,7 @@ class ReviewReport(Shown):
             head=["what", "value", "interval", "n", "note"],
             rows=[*self._preferred(), *self._reviewers(), *self._scorers()],
             notes=[*self._notes(), *self._confusion_lines()],
-            command=f"workbench compare {self.runs.run.id} {self.runs.other.id}",
+            command=f"workbench compare {self.runs.ids[0]} {self.runs.ids[1]}",
         )
 
     def nodes(self) -> list[Node]:

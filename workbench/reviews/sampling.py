@@ -32,12 +32,13 @@ class AnswerPair:
 class ReviewedRuns:
     """Two runs over the same cases, as a review takes them.
 
-    `answers` maps each case with two different answers to their outputs, of `run` and of `other`. `equal` are
+    `ids` are those of both runs, which take a while to compute. `answers` maps each case with two different answers to their outputs, of `run` and of `other`. `equal` are
     the cases with one and the same answer, and `incomplete` counts those that a run did not answer.
     """
 
     run: Run
     other: Run
+    ids: tuple[str, str]
     answers: Mapping[str, tuple[str, str]] = field(repr=False)
     equal: tuple[str, ...] = ()
     incomplete: int = 0
@@ -48,9 +49,10 @@ class ReviewedRuns:
 
         Raise ConfigError for a run with itself, for other cases, and when no case has two answers.
         """
-        if run.id == other.id:
+        ids = (run.id, other.id)
+        if ids[0] == ids[1]:
             raise ConfigError(
-                f"the review compares run {run.id} with itself", hint="ws.review(run, other): name two runs"
+                f"the review compares run {ids[0]} with itself", hint="ws.review(run, other): name two runs"
             )
         check_pair(run, other)
         ours, theirs = _outputs(run), _outputs(other)
@@ -58,14 +60,16 @@ class ReviewedRuns:
         if not both.any():
             raise ConfigError(
                 f"nothing to review: no case has an answer in both {run.arm} and {other.arm}",
-                hint=f"workbench gate {run.id}   # says why cases are unscored",
+                hint=f"workbench gate {ids[0]}   # says why cases are unscored",
             )
         differs = both & (ours != theirs).fill_null(value=False)
         cases = run.case_ids
         columns = (cases.filter(differs), ours.filter(differs), theirs.filter(differs))
         answers = {case: (first, second) for case, first, second in zip(*columns, strict=True)}
         equal = cases.filter(both & ~differs).to_list()
-        return cls(run=run, other=other, answers=answers, equal=tuple(equal), incomplete=int((~both).sum()))
+        return cls(
+            run=run, other=other, ids=ids, answers=answers, equal=tuple(equal), incomplete=int((~both).sum())
+        )
 
     def digests(self, case: str) -> tuple[str, str] | None:
         """Return the digests of both answers to a case; None for a case without two different answers."""
@@ -82,8 +86,8 @@ class ReviewedRuns:
 
     def _pair(self, case: str, seed: int) -> AnswerPair:
         shown = [
-            (ShownAnswer(run=run.id, arm=run.arm, output=answer_digest(output)), output)
-            for run, output in zip((self.run, self.other), self.answers[case], strict=True)
+            (ShownAnswer(run=run_id, arm=run.arm, output=answer_digest(output)), output)
+            for run, run_id, output in zip((self.run, self.other), self.ids, self.answers[case], strict=True)
         ]
         if int(files.digest(["side", seed, case])[0], 16) % 2:
             shown.reverse()
