@@ -1,4 +1,4 @@
-"""Labels of a blind review decide a gate: a person reviews the judged run, and a line demands a preference."""
+"""Labels of a blind review decide a gate: a person reviews the judged run, and a line demands it."""
 
 from __future__ import annotations
 

@@ -197,6 +197,7 @@ class Review(Panel):
             Words(text="Expected", heading=4),
             Words(text=shown.expected or "nothing is expected of this case"),
         ]
+        # Groups stay when they are empty: what follows keeps its place, and so the focus.
         sides = (("Left answer", shown.left), ("Right answer", shown.right))
         answers = [
             Group(nodes=(Words(text=name, heading=4), Words(text=text or "(empty)")), label=name)
@@ -212,9 +213,9 @@ class Review(Panel):
         return [
             Words(text="Question", heading=4),
             Words(text=shown.question),
-            *(expected if self._shows_expected else []),
+            Group(nodes=expected if self._shows_expected else []),
             Group(nodes=answers, row=True),
-            *_where_they_differ(shown),
+            Group(nodes=_where_they_differ(shown)),
             Group(nodes=choices, row=True, label="Decision"),
             Field(label="Note (optional, kept with the decision)", action="note", text=self._draft),
         ]

@@ -206,7 +206,7 @@ class ReviewReport(Shown):
         for name in self.scorers[:1]:
             table = self.confusion(name)
             rows = [[str(value) for value in row] for row in table.iter_rows()]
-            found.append(_grid(f"People (rows) and {name} (columns)", table.columns, rows))
+            found.append(_grid(f"People (rows) and {name} (columns)", table.columns, rows, self.names))
         return found
 
     def _preferred(self) -> list[Row]:
@@ -290,7 +290,7 @@ def _kappa_row(what: str, kappa: Kappa, alike: str) -> Row:
     return [what, value, span(kappa.interval), str(kappa.n), "; ".join(notes)]
 
 
-def _grid(caption: str, head: Row, rows: Iterable[Row]) -> Grid:
-    numeric = {"value", "n"}
+def _grid(caption: str, head: Row, rows: Iterable[Row], counts: Iterable[str] = ()) -> Grid:
+    numeric = {"value", "n", "tie", *counts}
     headings = [Heading(label=name, numeric=name in numeric) for name in head]
     return Grid(caption=caption, headings=headings, rows=[texts(*row) for row in rows])

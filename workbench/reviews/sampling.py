@@ -32,8 +32,9 @@ class AnswerPair:
 class ReviewedRuns:
     """Two runs over the same cases, as a review takes them.
 
-    `ids` are those of both runs, which take a while to compute. `answers` maps each case with two different answers to their outputs, of `run` and of `other`. `equal` are
-    the cases with one and the same answer, and `incomplete` counts those that a run did not answer.
+    `ids` are those of both runs, which take a while to compute. `answers` maps each case with two different
+    answers to their outputs, of `run` and of `other`. `equal` are the cases with one and the same answer, and
+    `incomplete` counts those that a run did not answer.
     """
 
     run: Run
