@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 
 import pytest
-from judged_small import RESULTS, judged
+from judged_small import RESULTS, judged, unconfined
 from reviewed_runs import decide, run_of
 from small_use_case import QUESTIONS, small_repository
 
 import workbench as wb
 from workbench import config
 from workbench.diagnostics.check import check_all
-from workbench.errors import ConfigError, NotFoundError
+from workbench.errors import ConfigError, NotFoundError, WorkbenchError
 from workbench.experiments.runs import save_runs
 from workbench.pipeline import settings, stages
 from workbench.promotion.judgement import judged as gate_of_run
@@ -96,12 +97,6 @@ def test_a_review_of_the_judged_run_decides_a_line_of_its_gate(root):
     assert other.cases["score.human"].is_null().all()
 
 
-def test_the_frozen_notebook_may_not_read_the_labels(root):
-    task = TASK.replace('    """Return what', f'    open("../{FILE}").read()\n    """Return what')
-    with pytest.raises(Exception, match=r"candidate-few_shot\.jsonl|PermissionError"):
-        judged(root, task=task)
-
-
 def test_a_run_that_is_gone_or_of_another_use_case_is_named(root):
     ws = wb.connect("small")
     with pytest.raises(NotFoundError, match="there is no run 'small/few_shots'"):
@@ -118,3 +113,11 @@ def test_wb_review_finds_the_use_case_of_its_runs(root):
     review = wb.review(runs.run, runs.other, k=2, seed=3, name="second")
     assert len(review) == 2 and review.seed == 3 and json.dumps(review.to_json())
     assert review.file.relative.as_posix() == "pipelines/reviews/small/second.jsonl"
+
+
+@pytest.mark.parametrize("confined", [True, False])
+def test_the_frozen_notebook_may_not_read_the_labels(root, confined):
+    task = TASK.replace('    """Return what', f'    open("../{FILE}").read()\n    """Return what')
+    told = "candidate-few_shot.jsonl" if confined else f"the judged notebook opened {FILE}, where expected"
+    with pytest.raises(WorkbenchError, match=re.escape(told)):
+        judged(root if confined else unconfined(root), task=task)
