@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from workbench.experiments.dataset import Case as Case
     from workbench.experiments.dataset import Dataset as Dataset
     from workbench.experiments.dataset import Question as Question
+    from workbench.experiments.labels import human as human
     from workbench.experiments.scorers import Outcome as Outcome
     from workbench.experiments.scorers import contains as contains
     from workbench.experiments.scorers import cross_tenant_hits as cross_tenant_hits
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from workbench.types import Page as Page
     from workbench.types import Reply as Reply
     from workbench.workspace.connection import connect as connect
+    from workbench.workspace.connection import review as review
     from workbench.workspace.feedback import feedback as feedback
     from workbench.workspace.workspace import Workspace as Workspace
 
@@ -58,9 +60,11 @@ _HOMES = {
     "exact": "experiments.scorers",
     "feedback": "workspace.feedback",
     "grounded": "experiments.scorers",
+    "human": "experiments.labels",
     "load": "retrieval.documents",
     "ndcg_at": "experiments.scorers",
     "recall_at": "experiments.scorers",
+    "review": "workspace.connection",
     "scorer": "experiments.scorers",
     "task": "experiments.task",
 }

@@ -9,6 +9,8 @@ PARAMS = Path("params.yaml")
 LOCK = "locks/workbench.lock"
 #: The quality rules of datasets and their profiles.
 QUALITY = "pipelines/quality"
+#: The labels that people gave in blind reviews, one folder for each use case.
+REVIEWS = "pipelines/reviews"
 #: The impact assessments of models, and their approvals.
 ASSESSMENTS = "pipelines/assessments"
 #: The job versions that have a stage in dvc.yaml.

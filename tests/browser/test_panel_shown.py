@@ -109,6 +109,34 @@ def test_keys_press_buttons_and_the_focus_stays():
         assert field.input_value() == "textno" and page.evaluate("document.activeElement.tagName") == "INPUT"
 
 
+class Leaving(Panel):
+    """A button that goes away when it is pressed."""
+
+    def __init__(self):
+        self.n = 0
+
+    def view(self):
+        first = Words(text="gone") if self.n else Button(label="leave", action="leave")
+        return Group(nodes=(first, Button(label="again", action="leave", shortcut="a")))
+
+    def on_leave(self, _):
+        self.n += 1
+
+
+def test_keys_reach_a_panel_whose_focused_button_has_gone():
+    panel = Leaving()
+    with shown(panel) as page:
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.settle()
+        assert panel.n == 1 and page.get_by_role("button", name="leave").count() == 0
+        page.keyboard.press("a")
+        page.settle()
+        assert panel.n == 2
+        page.keyboard.press("Tab")  # the focus goes on from the panel
+        assert page.evaluate("document.activeElement.textContent").startswith("again")
+
+
 def test_choices_pages_and_heads_send_their_values():
     panel = Everything()
     with shown(panel, width=360, scheme="dark") as page:

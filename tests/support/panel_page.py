@@ -32,6 +32,9 @@ MODEL = """async ([module, css, content]) => {
     window.update = content => { model.content = content; listeners.forEach(listener => listener()); };
     front.render({model, el: document.body});
 }"""
+#: A page that is dark where the browser is, as JupyterLab's themes are.
+PAGE = """<!doctype html><html><head><meta name="color-scheme" content="light dark"></head>
+<body></body></html>"""
 #: Elements that no view may bring about, and the mark that a script of a text would leave.
 FOREIGN = """() => [
     ...document.body.querySelectorAll('script, iframe, object, embed, svg, style, link, form, a'),
@@ -69,7 +72,7 @@ def shown(panel, *, width=1000, scheme="light"):
         page.on("pageerror", lambda error: errors.append(str(error)))
         waiting = []
         page.expose_function("receive", lambda message: waiting.append(json.loads(message)))
-        page.set_content('<!doctype html><html style="color-scheme: light dark"><body></body></html>')
+        page.set_content(PAGE)
         files = [(WIDGETS / name).read_text(encoding="utf-8") for name in ("front.js", "front.css")]
         page.evaluate(MODEL, [*files, panel.to_json()])
         panel._front = _Front(page)

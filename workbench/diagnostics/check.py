@@ -98,7 +98,7 @@ def _folders(root: Path) -> Iterator[CheckedFile]:
     """Yield a warning for each missing folder that the pipeline depends on."""
     needed = [f"pipelines/{registry.FOLDERS[kind]}" for kind in ("memory", "model", "prompt")]
     if any((root / layout.RESULTS).glob("*/settings")):  # the stage that creates it has run
-        needed += [scorer_file.FOLDER, layout.QUALITY]
+        needed += [scorer_file.FOLDER, layout.QUALITY, layout.REVIEWS]
     for folder in needed:
         if not (root / folder).is_dir():
             problem = "it is missing, and dvc repro alone stops without it\n  -> make repro"

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from workbench import files
-from workbench.errors import ConfigError, nearest
+from workbench.errors import ConfigError, WorkbenchError, nearest
 from workbench.experiments import check_scorers
 from workbench.experiments import scorers as built_in
 from workbench.experiments.check_scorers import Find
 from workbench.experiments.gate_spec import CONTAMINATED
+from workbench.experiments.labels import human_scorer, label_bytes, labels_of
 from workbench.experiments.metrics import ALWAYS, AMOUNTS, plain_name
 from workbench.experiments.scorer_file import FOLDER, ScorerFile
 from workbench.experiments.scorers import Scorer
 from workbench.experiments.stated_path import inside
+from workbench.layout import REVIEWS
 
 #: The scorers of a use case that states none, if its cases have the usual columns; see `fitting`.
 DEFAULT: Mapping[str, Any] = {
@@ -26,8 +28,9 @@ DEFAULT: Mapping[str, Any] = {
     "grounded": "grounded",
     "cross_tenant_hits": "cross_tenant_hits",
 }
-#: The built-in that needs a detector.
+#: The built-in that needs a detector, and the one that reads a file of labels.
 _LEAKS = "pii_leaks"
+_HUMAN = "human"
 _BUILT_IN: Mapping[str, Callable[..., Scorer]] = {
     "contains": built_in.contains,
     "exact": built_in.exact,
@@ -52,12 +55,14 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "check_false_alarms": _OF_CHECKS,
     "check_fires": {"check": "exfiltration", "of": ""},
     _LEAKS: {},
+    _HUMAN: {"labels": None},
 }
 #: Names of other metrics, and the key of a gate that is not a line.
 _TAKEN = frozenset({*ALWAYS, *AMOUNTS, CONTAMINATED, "confidence"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _MOST_K = 100
 _FILE = f"{FOLDER}/polite.py"
+_LABELS = f"{REVIEWS}/answers/candidate-few_shot.jsonl"
 _EXAMPLE = f"accuracy: contains, recall: {{recall_at: 5}} or polite: {_FILE}"
 
 
@@ -108,6 +113,9 @@ class ScorerSet:
                 sources[name] = {"file": path.as_posix(), "sha256": loaded[path].sha256}
             else:
                 kind, options = _stated(value, place)
+                if kind == _HUMAN:
+                    made[name], sources[name] = _of_labels(root, name, options, f"{place}.{kind}")
+                    continue
                 made[name] = replace(_built(kind, options, find, place), name=name)
                 sources[name] = {kind: options}
         return cls(scorers=tuple(made.values()), sources=sources)
@@ -123,6 +131,15 @@ class ScorerSet:
     def digest(self) -> str:
         """The SHA-256 of the identity, whatever the order of the names."""
         return files.digest(self.identity())
+
+
+def stated_labels(raw: Mapping[str, Any] | None) -> list[str]:
+    """Return the paths of the files of labels that the key `scorers` names, sorted, whether valid or not."""
+    stated = [
+        value[_HUMAN] for value in (raw or {}).values() if isinstance(value, Mapping) and _HUMAN in value
+    ]
+    found = {options["labels"] for options in stated if isinstance(options, Mapping) and "labels" in options}
+    return sorted(path for path in found if isinstance(path, str))
 
 
 def fitting(*, expected: Sequence[str], memory: bool) -> dict[str, Any]:
@@ -160,6 +177,20 @@ def _check_name(name: str, others: Mapping[str, object], where: str) -> None:
     raise ConfigError(f"{where}: {problem}", hint=hint)
 
 
+def _of_labels(
+    root: Path, name: str, options: Mapping[str, Any], where: str
+) -> tuple[Scorer, Mapping[str, Any]]:
+    """Return the scorer of a file of labels, and its source with the SHA-256 of the bytes that were read."""
+    where = f"{where}.labels"
+    path = inside(root, options["labels"], folder=REVIEWS, where=where, example=_LABELS)
+    try:
+        data = label_bytes(root / path)
+        scorer = human_scorer(labels_of(data, where=path.as_posix()), name=name)
+    except WorkbenchError as error:
+        raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
+    return scorer, {_HUMAN: {"labels": path.as_posix(), "sha256": files.digest(data)}}
+
+
 def _built(kind: str, options: Mapping[str, Any], find: Find | None, where: str) -> Scorer:
     if kind != _LEAKS:
         return _BUILT_IN[kind](**options)
@@ -187,8 +218,9 @@ def _stated(value: Any, where: str) -> tuple[str, dict[str, Any]]:
         raise ConfigError(f"{where} {options}, found {shown}", hint=f"for example {_EXAMPLE}")
     for key, option in given.items():
         _check_option(key, option, known, where)
-    if "k" in known and "k" not in given:
-        raise ConfigError(f"{where}.k is missing", hint=f"for example {kind}: {{k: 5}}")
+    for key, example in (("k", "5"), ("labels", _LABELS)):
+        if key in known and key not in given:
+            raise ConfigError(f"{where}.{key} is missing", hint=f"for example {kind}: {{{key}: {example}}}")
     return kind, {**known, **given}
 
 
@@ -204,6 +236,12 @@ def _check_option(key: Any, option: Any, known: Mapping[str, Any], where: str) -
             raise ConfigError(
                 f"{where}.k must be a whole number from 1 to {_MOST_K}, found {shown}",
                 hint="for example k: 5",
+            )
+    elif key == "labels":
+        if not isinstance(option, str) or not option:
+            raise ConfigError(
+                f"{where}.labels must name a file of {REVIEWS}, found {shown}",
+                hint=f"for example labels: {_LABELS}",
             )
     elif not isinstance(option, str) or not option:
         raise ConfigError(

@@ -34,13 +34,17 @@ class DisturbedError(RefusedError):
 
 
 def guarded(root: Path, case: UseCase, results: Results) -> tuple[Path, ...]:
-    """Return the files and folders with expected values or scores of cases, and where copies of them are."""
+    """Return the files and folders with expected values, labels or scores of cases, and their copies."""
     dataset = stated_dataset(root, case)
     questions = retrieval.load_spec(root, str(case.memory)).questions if case.memory else None
     found = [root / path for path in (dataset, questions) if path]
     found += _tables_beside(root, root / dataset)
     found += [root / Path(case.report).with_suffix(ending) for ending in (".html", ".md")]
-    found += [root / "pipelines/jobs", *(root / folder for folder in (*_BUSY, *_GROWING))]
+    found += [
+        root / "pipelines/jobs",
+        root / layout.REVIEWS,
+        *(root / folder for folder in (*_BUSY, *_GROWING)),
+    ]
     for part in (results.prepared, results.judged, results.runs):
         found += [root / part, *sorted((root / layout.RESULTS).glob(f"*/{part.name}"))]
     snapshot = [path.lstat() for path in (root / results.memory).glob("*")]

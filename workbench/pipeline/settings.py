@@ -4,7 +4,8 @@ DVC stops when a parameter that a stage names is missing, and most keys of a use
 stage therefore reads the whole use case and writes a file for each other stage, with the defaults filled in.
 A use case may have no prompt and no memory, which is why no stage names their folders: the file of a stage
 holds the digests of the prompts and memories that it reads, and one of another use case reruns nothing. For
-the same reason it holds what the repository states for all use cases: its policies and its classes of data.
+the same reason it holds what the repository states for all use cases: its policies and its classes of data,
+and the digests of the files of human labels that scorers read.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from workbench import config, files, layout, registry
 from workbench.config import OwnTerms, Params, UseCase
 from workbench.config.data_classes import LEXICA
 from workbench.experiments import scorer_file
+from workbench.experiments.scorer_spec import stated_labels
 from workbench.layout import Results
 from workbench.moderation import topics
 from workbench.policy.source import read_source
@@ -67,6 +69,8 @@ ASSETS: Mapping[str, tuple[str, ...]] = {
     "plots": ("memory",),
     "report": ("memory", "prompt"),
 }
+#: The stages that score answers or read the verdict on them.
+_SCORING = ("judge", "gate", "report")
 #: The stages whose calls the policies decide, and those that send texts to models.
 _GOVERNED = frozenset({"remember", "judge", "experiment", "plots"})
 _ASKING = _GOVERNED - {"remember"}
@@ -118,6 +122,15 @@ def assets_of_stage(root: Path, stage: str, case: UseCase, source: str) -> dict[
     return found
 
 
+def labels_of_stage(root: Path, stage: str, case: UseCase) -> dict[str, str | None]:
+    """Return the SHA-256 of each file of human labels that the scorers of `stage` read; None for no file."""
+    stated = stated_labels(case.scorers) if stage in _SCORING else []
+    return {
+        path: files.digest(files.read_bytes(root / path)) if (root / path).is_file() else None
+        for path in stated
+    }
+
+
 def rules_of_stage(root: Path, stage: str, params: Params) -> dict[str, Any]:
     """Return what decides on the calls of `stage` for all use cases, by name; nothing that is not stated.
 
@@ -156,7 +169,7 @@ def _digests(root: Path, kind: str, name: str) -> dict[str, str]:
 
 
 #: Folders that stages depend on and that a repository may lack.
-_OPTIONAL = (scorer_file.FOLDER, layout.QUALITY, topics.FOLDER, LEXICA)
+_OPTIONAL = (scorer_file.FOLDER, layout.QUALITY, topics.FOLDER, LEXICA, layout.REVIEWS)
 
 
 def make_missing(root: Path, name: str) -> None:
@@ -183,6 +196,8 @@ def write(root: Path, name: str) -> None:
         found[stage]["assets"] = assets_of_stage(root, stage, case, source)
     for stage in READ:
         found[stage] |= rules_of_stage(root, stage, params)
+        if labels := labels_of_stage(root, stage, case):
+            found[stage]["labels"] = labels
     for stage, values in found.items():
         files.write_atomic(root / Results(use_case=name).settings / f"{stage}.json", files.pretty(values))
     unread = sorted(UNREAD.difference(*found.values()))

@@ -135,7 +135,7 @@ function valueOf(target) {
 
 function render({ model, el: host }) {
   // JupyterLab's shortcuts (such as "1" or "d d") do not apply to keys that are typed inside.
-  const root = el("div", { class: "wb", "data-lm-suppress-shortcuts": "true" });
+  const root = el("div", { class: "wb", "data-lm-suppress-shortcuts": "true", tabindex: "-1" });
   const body = el("div", { class: "wb-body" });
   const notice = el("div", { class: "wb-notice", role: "status", "aria-live": "polite", dir: "auto" });
   root.append(body, notice);
@@ -145,8 +145,11 @@ function render({ model, el: host }) {
   const update = () => {
     const content = model.get("content");
     const next = el("div", { class: "wb-body", "aria-busy": content.busy ? "true" : "false" }, drawn(content.view));
+    const focused = () => root.contains(root.getRootNode().activeElement);
+    const had = focused();
     patch(body, next);
     settle(body);
+    if (had && !focused()) root.focus({ preventScroll: true });  // what had it is gone; keys still reach the panel
     const said = content.busy ? `${content.busy} …` : content.notice;
     if (notice.textContent !== said) notice.textContent = said;
   };

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from workbench import arguments, config
 from workbench.config import Execution, Mode
@@ -14,6 +14,11 @@ from workbench.workspace.boundary import Boundary
 from workbench.workspace.chosen_boundary import Connecting, boundary_for
 from workbench.workspace.use_case import check_tenant
 from workbench.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from workbench.experiments.runs import Run
+    from workbench.reviews.blind_review import Review
+    from workbench.workspace.label_review import ReviewOptions
 
 
 class Means(TypedDict, total=False):
@@ -70,6 +75,11 @@ def connect(
         root=base, name=use_case, use_case=case, identity=who, context=context, execution=execution,
         boundary=means.get("through") or boundary_for(connecting), settings=execution.settings,
     )  # fmt: skip
+
+
+def review(run: Run, other: Run, **how: Unpack[ReviewOptions]) -> Review:
+    """Return the blind review of two runs by the user of this process, as `Workspace.review` does."""
+    return connect(run.use_case).review(run, other, **how)
 
 
 def connect_pipeline(

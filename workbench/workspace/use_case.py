@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
-from workbench import config, retrieval
+from workbench import config, registry, retrieval
 from workbench.config import UseCase
 from workbench.errors import ConfigError, NotFoundError, RefusedError, nearest
 from workbench.experiments.dataset import Case, Dataset
@@ -129,3 +130,13 @@ def check_tenant(name: str, case: config.UseCase, tenant: str, *, only: str | No
             f"the run is for tenant {only!r} alone, and its notebook asks for tenant {tenant!r}",
             hint="leave the tenant out in the notebook, or run the job without --tenant",
         )
+
+
+def unstated(name: str, kind: Literal["memory", "prompt"]) -> ConfigError:
+    """Return the error for the bare name of an asset that the use case does not state."""
+    folder = registry.FOLDERS[kind]
+    return ConfigError(
+        f"the use case {name!r} states no {kind}, so ws.{kind}() has nothing to return",
+        hint=f"write {kind}: {{name: NAME, version: 1}} into use_cases.{name} of params.yaml, or "
+        f'name one of pipelines/{folder}: ws.{kind}("NAME")',
+    )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Unpack
 
 from workbench import _sync, arguments, config, files, registry, retrieval
 from workbench.budgets.report import BudgetReport
@@ -38,7 +38,7 @@ from workbench.workspace.clients import model_of, usable_cards
 from workbench.workspace.privacy import protected, protected_run
 from workbench.workspace.run_verbs import RunVerbs
 from workbench.workspace.scoped import stated_card, within_scope
-from workbench.workspace.use_case import check_tenant, stated_dataset
+from workbench.workspace.use_case import check_tenant, stated_dataset, unstated
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
     from workbench.models.client_requests import Caller
     from workbench.promotion.release import Released
+    from workbench.reviews.blind_review import Review
+    from workbench.workspace.label_review import ReviewOptions
 
 _MISSING: Any = object()
 
@@ -128,7 +130,7 @@ class Workspace(RunVerbs):
         pin = self.use_case.memory
         name = reference or self.setting("memory", pin.name if pin else None)
         if name is None:
-            raise self._unstated("memory")
+            raise unstated(self.name, "memory")
         with within_scope(self.context, "memory", name):
             spec = retrieval.load_spec(self.root, str(pin) if pin and name == pin.name else name)
         pinned = self.boundary.pinned_digest(spec.name)
@@ -172,7 +174,7 @@ class Workspace(RunVerbs):
         pin, chosen = self.use_case.prompt, self.settings.get("prompt")
         name = reference or (pin.name if pin else getattr(chosen, "reference", chosen))
         if name is None:
-            raise self._unstated("prompt")
+            raise unstated(self.name, "prompt")
         if isinstance(chosen, Prompt) and name in {chosen.name, chosen.reference}:
             return chosen
         if isinstance(chosen, str) and name == registry.Reference.parse(chosen).name:
@@ -331,6 +333,16 @@ class Workspace(RunVerbs):
         report = judge(run, spec, phase=phase, baseline=baseline, explored=True, slicing=self._slicing(cases))
         return dataclasses.replace(report, synthetic=Synthetic.of(cases, run.case_ids) if cases else None)
 
+    def review(self, run: Run | str, other: Run | str, **how: Unpack[ReviewOptions]) -> Review:
+        """Return the blind review of two runs by this principal, resumed from its labels.
+
+        A run is one of an experiment, `use_case/arm` of the pipeline, or an id. `how` takes `k` pairs (20;
+        None: all), a `seed` (the use case's), the `cases` of the runs, and the `name` of the file of labels.
+        """
+        from workbench.workspace.label_review import open_review  # it needs numpy
+
+        return open_review(self, run, other, how)
+
     def promote(self, reference: str, *, to: str = "production", **how: Any) -> Released:
         """Freeze `job/NAME` as its next version and label it, or label a version such as `prompt/NAME@2`.
 
@@ -381,15 +393,6 @@ class Workspace(RunVerbs):
         _sync.run(self.boundary.aclose())
 
     # -- internals -----------------------------------------------------------------------------
-
-    def _unstated(self, kind: Literal["memory", "prompt"]) -> ConfigError:
-        """Return the error for the bare name of an asset that the use case does not state."""
-        folder = registry.FOLDERS[kind]
-        return ConfigError(
-            f"the use case {self.name!r} states no {kind}, so ws.{kind}() has nothing to return",
-            hint=f"write {kind}: {{name: NAME, version: 1}} into use_cases.{self.name} of params.yaml, or "
-            f'name one of pipelines/{folder}: ws.{kind}("NAME")',
-        )
 
     def _known_cases(self) -> Dataset | None:
         """Return the use case's dataset; None where it is refused or cannot be read."""
