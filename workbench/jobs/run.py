@@ -19,6 +19,7 @@ from typing import Any
 
 from workbench import files, identity, processes, registry
 from workbench.audit import Act, audited
+from workbench.config.operations import load_operations
 from workbench.context import Clock
 from workbench.display import degraded_note, fallback_note
 from workbench.errors import (
@@ -39,6 +40,7 @@ from workbench.jobs.ready import Ready, copy_output, ready, request_to
 from workbench.jobs.recording import Beat, detail_of, recorded
 from workbench.jobs.result import JobResult
 from workbench.jobs.roles import JobRoles, roles_of, version_in_role, withdrawn_in
+from workbench.jobs.run_watch import RunWatch
 from workbench.jobs.runner import WorkerResult
 from workbench.jobs.shares import Share
 from workbench.jobs.slots import RunRequest
@@ -260,9 +262,15 @@ def _worked(attempt: _SlotRun, data: bytes) -> tuple[WorkerResult, Path]:
         journal=str(attempt.journal),
         tenant=attempt.request.tenant, show=attempt.request.show,
     )  # fmt: skip
-    beat = Beat(attempt.book, attempt.id, attempt.request.clock)
+    clock, bounds = attempt.request.clock, load_operations(attempt.root).of(spec.job).bounds
+    beat, watch = Beat(attempt.book, attempt.id, clock), RunWatch(spec.job, attempt.id, bounds, clock)
+
+    def tick() -> None:
+        beat()
+        watch()
+
     seconds = spec.limits.seconds
-    result = runner.run(request, python=attempt.ready.python, folder=attempt.work, seconds=seconds, tick=beat)
+    result = runner.run(request, python=attempt.ready.python, folder=attempt.work, seconds=seconds, tick=tick)
     return result, attempt.work / "out"
 
 
