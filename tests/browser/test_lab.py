@@ -16,12 +16,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
+from shown_pages import CHROMIUM, browser
 
 from workbench.notebooks import canonical as notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TOKEN = "token-of-this-test"
 NOW = "Copy the answer from the page, in as few words as you can."
 EDITED = "Answer in one short sentence with the words of the page."
@@ -183,18 +182,14 @@ def wait_until_up(server, url, log):
 @contextmanager
 def opened(url):
     """A notebook in the Lab, its kernel ready."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--headless=new", "--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
+    with browser() as started:
+        page = started.new_page(viewport={"width": 1400, "height": 900})
         page.set_default_timeout(60_000)
         page.goto(url, wait_until="domcontentloaded")
         page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
         page.wait_for_selector(".jp-Notebook .jp-CodeCell")
         page.wait_for_function(READY)
         yield page
-        browser.close()
 
 
 def command(page, name):

@@ -32,6 +32,14 @@ kept = [b"x" * (1 << 20) for _ in range({most})]
 import time
 time.sleep(600)
 """
+SHARES = """
+import os, time
+kept = b"".join(os.urandom(1 << 20) for _ in range({most}))
+for _ in range(15):
+    if not os.fork():
+        break
+time.sleep(600)
+"""
 
 
 @pytest.fixture
@@ -87,6 +95,17 @@ def test_a_run_with_too_much_memory_is_ended(started):
     run = started(EATS, most=200)
     error = raised(run, RunBounds(memory_mb=100))
     assert error.limit == "memory_mb" and "more than 100 MB of memory" in error.message
+
+
+def test_memory_that_forked_processes_share_counts_once(started):
+    run = started(SHARES, most=100)
+    watch, until = RunWatch("answers", run, RunBounds(memory_mb=500), SystemClock()), time.monotonic() + 30
+    while len(watch.members()) < 16:
+        assert time.monotonic() < until
+    for _ in range(3):
+        watch._next = 0.0
+        watch()
+    assert raised(run, RunBounds(memory_mb=100)).limit == "memory_mb"
 
 
 def test_the_processes_of_another_run_do_not_count(started):

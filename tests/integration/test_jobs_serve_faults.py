@@ -1,4 +1,4 @@
-"""A real server of jobs whose kernels eat memory, fork, print and hang: it goes on, and says why each failed."""
+"""A real server of jobs whose kernels eat memory, fork, print and hang: it goes on and says why."""
 
 from __future__ import annotations
 

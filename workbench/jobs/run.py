@@ -314,16 +314,15 @@ def _held_back(
 ) -> JobResult:
     """Keep the output that a check, another model or its broken rows hold back, and publish nothing."""
     attempt.book.beat(attempt.id)  # raises for a run that was declared lost
-    kept, why = _kept_output(attempt, manifest), judged.detail
+    kept, counts = _kept_output(attempt, manifest), manifest.counts
+    why = f"{judged.detail}: {kept}"
     if output.counts["held"]:
-        counts = manifest.counts
-        broken = f"{counts['quarantined']} of {counts['rows']} rows broken"
-        why = "; ".join(filter(None, [broken, why]))
+        broken = f"{counts['quarantined']} of {counts['rows']} rows broken: {kept}"
+        why = "; ".join(filter(None, [broken, judged.detail]))
     outcome = after_run.hold(attempt.book, output, judged, attempt.root / kept.with_suffix(""))
-    detail = f"{why}: {kept}"
-    _finish(attempt, manifest, outcome, detail=detail, facts=judged.facts)
+    _finish(attempt, manifest, outcome, detail=why, facts=judged.facts)
     made = dataclasses.replace(manifest, verdict=outcome)
-    shown = why if judged.outcome != "publish" else ""
+    shown = judged.detail if judged.outcome != "publish" else ""
     return JobResult(slot=attempt.slot.key, outcome=outcome, folder=str(kept), manifest=made, detail=shown)
 
 

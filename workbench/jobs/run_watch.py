@@ -47,7 +47,7 @@ class RunWatch:
         if len(found) > self._bounds.processes:
             raise self._exceeded("processes", f"more than {self._bounds.processes} processes at once")
         most = self._bounds.memory_mb
-        if most is not None and sum(map(_own_bytes, found)) > most * _MB:
+        if most is not None and _exceeds(found, most * _MB):
             raise self._exceeded("memory_mb", f"more than {most} MB of memory")
 
     def members(self) -> list[int]:
@@ -93,6 +93,24 @@ def _living() -> list[_Member]:
             if fields[_STATE] not in {b"Z", b"X"}:
                 found.append(_Member(int(name), int(fields[_SESSION])))
     return found
+
+
+def _exceeds(pids: list[int], most: int) -> bool:
+    """Return whether processes have more bytes of memory together; what several share counts once.
+
+    The share of each takes a millisecond, so it is asked for only when it may decide.
+    """
+    return sum(map(_own_bytes, pids)) > most and sum(map(_share_bytes, pids)) > most
+
+
+def _share_bytes(pid: int) -> int:
+    """Return a process's part of the memory that it and those it was forked from or to have in common."""
+    try:
+        lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+    except OSError:
+        return _own_bytes(pid)  # it has ended, or the system has no such file
+    found = [line.split()[1] for line in lines if line.startswith("Pss_Anon:")]
+    return int(found[0]) << 10 if found else _own_bytes(pid)
 
 
 def _own_bytes(pid: int) -> int:

@@ -92,7 +92,8 @@ def test_a_check_of_an_output_with_too_many_broken_rows_counts_too(root, answers
     operated(root, "jobs: {answers: {checks: {quarantined_rate: {max: 0.1, then: roll_back}}}}\n")
     taken = run(root)
     assert (taken.outcome, last(root).outcome) == ("rolled_back", "rolled_back")
-    assert last(root).detail.startswith("1 of 2 rows broken; quarantined_rate 0.5, at most 0.1")
+    assert last(root).detail.startswith(f"1 of 2 rows broken: {taken.folder}")
+    assert "quarantined_rate 0.5, at most 0.1" in last(root).detail
     assert taken.folder.endswith(".parquet") and (root / taken.folder).is_file()
     assert not (root / "published").exists()
 
