@@ -76,9 +76,11 @@ def test_kernels_that_misbehave_fail_alone_with_their_reason_and_leave_no_proces
         assert run.outcome == (("deadline" if "finished" in why else "failed") if why else "published"), run
         assert why in run.detail, run.detail
     failed = {day for day, (_, why) in SLOTS.items() if why}
-    notices = told(clone)
-    assert sorted(notice["at"][:10] for notice in notices) == [f"2026-11-0{day}" for day in sorted(failed)]
-    assert {notice["event"] for notice in notices} == {"failed"}
+    notices = [(notice["event"], notice["at"][:10]) for notice in told(clone)]
+    assert sorted(at for event, at in notices if event == "failed") == [
+        f"2026-11-0{day}" for day in sorted(failed)
+    ]
+    assert {event for event, _ in notices} <= {"failed", "recovered"}, "a good slot may follow a bad one"
     assert processes(clone) == [] and open_ledger(clone.folder, SystemClock()).unfinished() == []
     executed = clone.folder / ".workbench/cache/executed"
     assert sum(path.stat().st_size for path in executed.glob("*")) < 10 << 20, "what is printed is bounded"
