@@ -44,6 +44,8 @@ DRAFTS = STATE / "drafts"
 RUNS = STATE / "runs"
 JOB_STATE = STATE / "jobs"
 JOB_LEDGER = STATE / "jobs.db"
+#: What JupyterLab's Notebook Jobs panel keeps: its list, and in `runs` what it hands over and gets back.
+PANEL = STATE / "panel"
 #: The outputs of notebooks that the Lab saved, one folder for each notebook.
 LAB_OUTPUTS = STATE / "outputs"
 #: The recordings that this machine asked live or asked again with the same answer.

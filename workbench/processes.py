@@ -12,6 +12,7 @@ import contextlib
 import gc
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import threading
@@ -94,14 +95,31 @@ def stop(process: subprocess.Popen[bytes] | int, *, grace_s: float = GRACE_S) ->
 
 
 def kill_marked(mark: str, *, variable: str = MARK) -> int:
-    """Kill this user's other processes that carry the mark; return their number."""
+    """Kill this user's other processes that carry the mark; return their number.
+
+    Of a session that one of them leads, whole process groups are killed: the system leaves none out that is
+    being started meanwhile, as a loop over thousands of processes would.
+    """
     import psutil
 
     found = marked(mark, variable=variable)
+    for group in _groups({process.pid for process in found}) if variable == MARK else ():
+        with contextlib.suppress(OSError):  # it has ended
+            os.killpg(group, signal.SIGKILL)
     for process in found:
         with contextlib.suppress(psutil.Error):  # it has ended
             process.kill()
     return len(found)
+
+
+def _groups(pids: set[int]) -> set[int]:
+    """Return the process groups of processes in sessions that one of them leads, but for this process's."""
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it has ended
+            if os.getsid(pid) in pids and os.getpgid(pid) != os.getpgid(0):
+                found.add(os.getpgid(pid))
+    return found
 
 
 def marked(mark: str, *, variable: str = MARK) -> list[Any]:

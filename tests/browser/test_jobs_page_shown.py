@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 
 import pytest
 from made_job_runs import NOW, daily, many
-from playwright.sync_api import sync_playwright
+from shown_pages import SHOWN, browser, tabs
 
 from workbench.config.operations import JobOperation
 from workbench.jobs.health import JobHealth
@@ -15,7 +14,6 @@ from workbench.jobs.status import JobStatus
 from workbench.pipeline.jobs_page import jobs_page
 from workbench.registry import Asset, Move
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PHONE, DESK = 390, 1200
 CHARTS = """() => [...document.querySelectorAll('.drawn')].map(box => {
     const place = box.getBoundingClientRect(), svg = box.querySelector('svg').getBoundingClientRect();
@@ -28,12 +26,7 @@ LABELS = """() => [...document.querySelectorAll('.drawn')].flatMap(box => {
     return ticks.flatMap((a, i) => ticks.slice(i + 1).map(b => shared(a, b)));
 })"""
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no browser: apt-get install -y --no-install-recommends chromium"
-    ),
-]
+pytestmark = SHOWN
 
 
 @pytest.fixture
@@ -61,17 +54,11 @@ def _status(job, runs):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_wider_than_the_screen_and_every_chart_is_drawn(page, scheme):
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--headless=new", "--no-sandbox", "--disable-gpu"]
-        )
-        for width in (PHONE, DESK):
-            tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-            tab.goto(page.as_uri())
+    with browser() as opened:
+        for width, tab in tabs(opened, page, scheme, PHONE, DESK):
             assert tab.evaluate("document.documentElement.scrollWidth") == width
             charts = tab.evaluate(CHARTS)
             assert len(charts) == 12
             for box, drawn, height, labels in charts:
                 assert drawn == box > 200 and height == 96 and labels <= width
             assert max(tab.evaluate(LABELS)) < 3  # no label lies on another
-        browser.close()

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import pytest
 from panel_page import pictured
-from playwright.sync_api import sync_playwright
+from shown_pages import CHROMIUM, browser
 
 from workbench.notebooks import canonical as notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TOKEN = "token-of-this-test"
 NOW = "Copy the answer from the page, in as few words as you can."
 EDITED = "Answer in one short sentence with the words of the page."
@@ -184,18 +183,14 @@ def wait_until_up(server, url, log):
 @contextmanager
 def opened(url):
     """A notebook in the Lab, its kernel ready."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--headless=new", "--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
+    with browser() as started:
+        page = started.new_page(viewport={"width": 1400, "height": 900})
         page.set_default_timeout(60_000)
         page.goto(url, wait_until="domcontentloaded")
         page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
         page.wait_for_selector(".jp-Notebook .jp-CodeCell")
         page.wait_for_function(READY)
         yield page
-        browser.close()
 
 
 def command(page, name):
@@ -239,11 +234,8 @@ def run(page, cell, source) -> str:
 
 def test_the_lab_opens_on_the_start_page_whose_links_open_notebooks(repository, served):
     _, url, _ = served
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--headless=new", "--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
+    with browser() as chromium:
+        page = chromium.new_page(viewport={"width": 1400, "height": 900})
         page.set_default_timeout(60_000)
         page.goto(f"{url.removesuffix('/lab')}/?token={TOKEN}", wait_until="domcontentloaded")
         preview = page.locator(".jp-MarkdownViewer")
@@ -252,7 +244,6 @@ def test_the_lab_opens_on_the_start_page_whose_links_open_notebooks(repository, 
         pictured(page, "start_page")
         preview.get_by_role("link", name="triage").click()
         page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-        browser.close()
     assert not (repository / "START.md").exists() and git(repository, "status", "--porcelain") == ""
 
 

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 from made_evidence import N, an_evidence, failing, saying
 from made_runs import a_run, of
-from playwright.sync_api import sync_playwright
+from shown_pages import SHOWN, browser, tabs
 
 from workbench.pipeline.report import write
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PHONE, DESK = 360, 1200
 VERDICTS = """() => [...document.querySelectorAll('.stack .mark')]
     .map(mark => mark.getBoundingClientRect()).map(box => [box.left, box.right, box.width])"""
 HIDDEN = """() => [...document.querySelectorAll('.scroll')]
     .filter(box => box.querySelector('.stack') && box.scrollWidth > box.clientWidth).length"""
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no browser: apt-get install -y --no-install-recommends chromium"
-    ),
-]
+pytestmark = SHOWN
 
 
 @pytest.fixture
@@ -38,15 +30,9 @@ def page(tmp_path):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_verdict_needs_no_scrolling_sideways(page, scheme):
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--headless=new", "--no-sandbox", "--disable-gpu"]
-        )
-        for width in (PHONE, DESK):
-            tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-            tab.goto(page.as_uri())
+    with browser() as opened:
+        for width, tab in tabs(opened, page, scheme, PHONE, DESK):
             assert tab.evaluate("document.documentElement.scrollWidth") == width
             boxes = tab.evaluate(VERDICTS)
             assert len(boxes) >= 4 and all(0 <= left < right <= width and wide for left, right, wide in boxes)
             assert tab.evaluate(HIDDEN) == 0
-        browser.close()

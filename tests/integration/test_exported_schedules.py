@@ -188,6 +188,10 @@ def test_the_line_of_a_crontab_runs_the_job_in_crons_bare_environment(tmp_path):
         done = subprocess.run(bare, cwd="/", capture_output=True, timeout=60, check=False)
         assert (done.returncode, done.stderr) == (7, b"")
         assert done.stdout.decode() == log.read_text() == written * times, "cron mails the end of the log"
+    log.write_bytes(b"x" * 10_300_000)
+    for _ in range(2):  # the second one finds a log that is small again
+        subprocess.run(bare, cwd="/", capture_output=True, timeout=60, check=False)
+    assert log.read_text() == written * 2 and log.with_name("answers.log.1").stat().st_size == 10_300_000
 
 
 def test_the_line_of_a_crontab_reads_the_variables_of_its_file_and_says_when_there_is_none(tmp_path):

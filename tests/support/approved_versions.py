@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from issuer import AUDIENCE, ISSUER, Issuer
-from made_jobs import PARAMS, frozen
+from made_jobs import PARAMS, copied, frozen, judged_repository
 from made_repositories import git, saved
 from signed_statements import entry_of, key_of
 
 from workbench import files
 from workbench.attestations.trust import KEYS, Trust
+from workbench.promotion import requirements
 from workbench.promotion.approve_job import JobApprovalOptions, approve_version
 from workbench.testing.fakes import FakeClock
 
@@ -44,6 +46,22 @@ def mlvp_repository(root, *, versions=(1, 2)):
     for number in versions:
         frozen(root, number, label="production" if number == 1 else None)
     return root
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Ada's repository in phase mlvp: version 1 in production, version 2 without a label."""
+    with pytest.MonkeyPatch.context() as patch:
+        acting(patch, ADA)
+        return mlvp_repository(judged_repository(tmp_path_factory.mktemp("mlvp") / "repo"))
+
+
+@pytest.fixture
+def root(made, tmp_path, monkeypatch):
+    """A copy, in which Bob acts; models are assessed elsewhere."""
+    monkeypatch.setattr(requirements, "not_assessed", lambda *_: [])
+    acting(monkeypatch, BOB)
+    return copied(made, tmp_path / "repo")
 
 
 def trusted(root, *entries):

@@ -85,10 +85,13 @@ class Told:
     """What was told, in order."""
 
     def __init__(self):
-        self.slots, self.runs = [], []
+        self.slots, self.runs, self.faults = [], [], []
 
     def slot(self, event, slot, channels, *, detail):
         self.slots.append((event, slot.key))
+
+    def fault(self, job, channels, *, when, detail):
+        self.faults.append((job, detail))
 
     def run(self, run, channels, *, retried):
         self.runs.append((run.outcome or run.state, retried))

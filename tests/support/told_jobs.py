@@ -68,6 +68,15 @@ def task(**given):
     return RunRequest(**{**usual, "clock": FakeClock("2026-11-25T01:02:03Z"), **given})
 
 
+def recorded(model):
+    """A line of a journal or a tape: an answer of the card `tiny` that names this model."""
+    entry = {
+        "key": "k" * 64, "operation": "chat", "result": {"events": [{"model": model}]},
+        "target": {"name": "tiny@1"},
+    }  # fmt: skip
+    return files.canonical(entry) + b"\n"
+
+
 def history(root):
     return [
         (run.state, run.outcome, run.version) for run in jobs.ledger(root, FakeClock()).history("answers")

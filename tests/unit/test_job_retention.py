@@ -16,7 +16,7 @@ from workbench.errors import ConfigError, UnavailableError
 from workbench.jobs import retention
 from workbench.jobs.ledger import RunOrder, Slot, open_ledger
 from workbench.jobs.retention import SHADOWS, purge_runs
-from workbench.layout import EXECUTED, JOB_STATE, PUBLISHED
+from workbench.layout import EXECUTED, JOB_STATE, PANEL, PUBLISHED
 from workbench.scheduler import starting
 from workbench.scheduler.server import ServeOptions
 from workbench.testing.fakes import FakeClock
@@ -83,6 +83,51 @@ def test_what_is_older_than_the_days_is_removed_and_the_rest_is_kept(root):
     assert sum(counts(purged(root)).values()) == 0  # again: nothing is left to remove
 
 
+def test_what_the_panel_keeps_of_its_runs_goes_with_the_executed_notebooks(root):
+    """The panel's id of a run has dashes; one that was refused before its line has none in the ledger."""
+    ids = {
+        name: f"{number}{'0' * 7}-0000-4000-8000-{'0' * 12}"
+        for number, name in enumerate(("old", "young", "newest", "refused"))
+    }
+    for days, name in ((30, "old"), (5, "young"), (1, "newest"), (30, "refused")):
+        written(root / PANEL / "runs" / ids[name] / "task.ipynb", days)
+        if name != "refused":
+            ended(root, days, ids[name].replace("-", ""))
+    database = written(root / PANEL / "panel.db", 300)
+    assert counts(purged(root, dry_run=True))["files of the panel's runs"] == 2
+    assert counts(purged(root))["files of the panel's runs"] == 2
+    assert left(root, PANEL / "runs") == sorted(
+        place for name in ("young", "newest") for place in (ids[name], f"{ids[name]}/task.ipynb")
+    )
+    assert database.exists()
+
+
+def test_the_log_of_a_timer_begins_anew_and_no_line_is_older_than_twice_the_days(root):
+    log, before = root / JOB_STATE / "answers.log", root / JOB_STATE / "answers.log.1"
+    gone = written(root / JOB_STATE / "triage.log", 11)
+    written(log, 0, b"first\n")
+    assert counts(purged(root, dry_run=True))["logs of timers"] == 1 and gone.exists()
+    with log.open("ab") as running:  # a run that began before
+        assert counts(purged(root))["logs of timers"] == 1 and not gone.exists()
+        running.write(b"last\n")
+    assert before.read_bytes() == b"first\nlast\n" and not log.exists()
+    written(before, 5, before.read_bytes())
+    written(log, 1, b"second\n")
+    purged(root)
+    assert (before.read_bytes(), log.read_bytes()) == (b"first\nlast\n", b"second\n")
+    written(before, 11)
+    purged(root)
+    assert before.read_bytes() == b"second\n" and not log.exists()
+
+
+def test_a_link_in_the_place_of_a_log_is_left(root, tmp_path):
+    outside = written(tmp_path / "outside.log", 0)
+    (root / JOB_STATE).mkdir(parents=True)
+    (root / JOB_STATE / "answers.log").symlink_to(outside)
+    purged(root)
+    assert outside.exists() and (root / JOB_STATE / "answers.log").is_symlink()
+
+
 def test_the_newest_run_of_a_job_and_tenant_keeps_everything_however_old_it_is(root):
     ended(root, 200, "acmeold", tenant="acme")
     ended(root, 100, "acmelast", tenant="acme")
@@ -129,7 +174,7 @@ def test_a_kind_without_stated_days_is_kept(root):
     written(root / OPERATIONS, 0, b"retention: {executed_days: 10}\n")
     ended(root, 30, "old")
     ended(root, 1, "newest")
-    assert list(counts(purged(root))) == ["executed notebooks"]
+    assert list(counts(purged(root))) == ["executed notebooks", "files of the panel's runs", "logs of timers"]
     assert len([path for path in left(root, JOB_STATE) if path.endswith(".parquet")]) == 2
     (root / OPERATIONS).unlink()
     assert purged(root).removed == () and "everything is kept" in str(purged(root))

@@ -145,14 +145,19 @@ def pause(job: str, reason: str, tenant: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("job", metavar="JOB")
+@click.option("--reason", default="", help="Why a version may run on a model that was not judged.")
 @_tenant
 @Json()
-def resume(job: str, tenant: str | None, as_json: bool) -> None:
-    """End the pause of JOB. What it missed is caught up as operations.yaml states."""
+def resume(job: str, reason: str, tenant: str | None, as_json: bool) -> None:
+    """End the pause of JOB.
+
+    What it missed is caught up as operations.yaml states. A version that is paused because another model
+    answered is resumed with a reason only, which the audit log keeps.
+    """
     from workbench.scheduler.orders import resume as resumed
 
     root, ledger = _opened()
-    text = resumed(root, ledger, job, tenant=tenant or "")
+    text = resumed(root, ledger, job, tenant=tenant or "", reason=reason)
     say({"job": job, "tenant": tenant or "", "paused": False}, text, as_json=as_json)
 
 

@@ -17,6 +17,7 @@ from workbench.config.forms import NAME
 from workbench.config.job_retention import JobRetention, check_job_retention
 from workbench.config.output_checks import ModelChanged, OutputCheck, check_output_checks
 from workbench.config.rollout import Rollback, Rollout, check_rollout
+from workbench.config.run_bounds import RunBounds, check_run_bounds
 from workbench.errors import ConfigError
 
 OPERATIONS = Path("pipelines/operations.yaml")
@@ -53,7 +54,8 @@ class JobOperation:
     `tenants` makes a slot of each; `start_deadline_s` is how long after its time a slot may still start,
     `late_after_s` after how many seconds an unfinished slot is reported as late. `notify` names channels.
     `checks` decide on each output before it is published, and `model_changed` on answers of another model.
-    `parity` decides on an environment other than the judged one; None refuses it in the phase mlvp.
+    `parity` decides on an environment other than the judged one; None refuses it in the phase mlvp. `bounds`
+    are those of the processes of a run.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -71,6 +73,7 @@ class JobOperation:
     rollout: Rollout = field(default_factory=Rollout)
     rollback: Rollback = field(default_factory=Rollback)
     parity: Literal["tell", "refuse"] | None = None
+    bounds: RunBounds = field(default_factory=RunBounds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,3 +158,4 @@ def _check(where: str, key: str, item: JobOperation) -> None:
     if not 0 < item.objective.success < 1 or not 1 <= item.objective.days <= 366:
         raise ConfigError(f"{where}.objective: success must be between 0 and 1, and days from 1 to 366")
     check_rollout(f"{where}.rollout", item.rollout)
+    check_run_bounds(f"{where}.bounds", item.bounds)

@@ -18,6 +18,8 @@ GUARDS: Mapping[str, float] = {
     "latency": 0.5,
     "cost": 0.5,
     "agreement": 0.5,
+    "grounded": 0.05,
+    "schema": 0.05,
 }
 
 

@@ -15,7 +15,7 @@ from workbench.diagnostics.budgets import check_met
 from workbench.diagnostics.checked_files import Checked, CheckedFile, tried
 from workbench.diagnostics.kinds import unknown_kinds
 from workbench.diagnostics.noted_cases import noted_cases
-from workbench.diagnostics.operations import operations, trusted_keys
+from workbench.diagnostics.operations import operations, trusted_keys, unapproved
 from workbench.errors import ConfigError, WorkbenchError, nearest
 from workbench.experiments import scorer_file
 from workbench.experiments.dataset import Dataset
@@ -69,7 +69,7 @@ def check_all(root: Path) -> Checked:
     if params.privacy != config.OwnTerms():
         findings.append(tried("privacy: lexicon and detectors", partial(detector_of, root)))
     findings += [CheckedFile(what=w, problem=p, warning=True) for w, p in unknown_kinds(root, params)]
-    findings += [*operations(root, params), *trusted_keys(root)]
+    findings += [*operations(root, params), *trusted_keys(root), *unapproved(root)]
     findings += _policies(root, params)
     findings += _promoted(root)
     return Checked(findings=tuple(findings))

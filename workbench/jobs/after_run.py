@@ -20,7 +20,7 @@ from workbench.config.output_checks import MEASURES, OutputCheck
 from workbench.display import number
 from workbench.errors import RefusedError, WorkbenchError
 from workbench.jobs.answered_models import AnsweredModel, ModelComparison, compare_models, models_of
-from workbench.jobs.ledger import JobLedger, Outcome
+from workbench.jobs.ledger import JobLedger, Outcome, Pause
 from workbench.jobs.output_measures import Earlier, MeasuredOutput, Measures, RunOutput
 from workbench.jobs.spec import TAPE
 from workbench.layout import judge_tape_of
@@ -32,6 +32,10 @@ _VERDICTS: Mapping[str, Verdict] = {"tell": "publish", "hold": "hold", "roll_bac
 _MOST_MODELS, _MOST_TEXT = 8, 500
 #: Runs of the history in which published ones are looked for, and how many of these are compared with.
 _LOOKED_AT, _COMPARED = 40, 10
+#: The checks that judge a canary's own rows: rates, by exact intervals of this level, and totals by `max`.
+_RATES = frozenset({name for name in MEASURES if name.endswith("_rate")})
+_TOTALS = frozenset({"rows", "answered", "pii_leaks", "cost_usd"})
+_SURE = 0.99
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +73,16 @@ class AfterRun:
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
+    def breach(self) -> str:
+        """What was breached, and the model that was not judged, in one line; "" for nothing."""
+        breached = [check.sentence for check in self.checks if check.state == "breach"]
+        return "; ".join(filter(None, [self.model_changed, *breached]))
+
+    @property
     def detail(self) -> str:
         """One line for the history: what was breached and what was undecided; "" when all is well."""
-        breached = [check.sentence for check in self.checks if check.state == "breach"]
         undecided = [check.sentence for check in self.checks if check.state == "undecided"]
-        return "; ".join(filter(None, [self.model_changed, *breached, *undecided, self.model_unknown]))
+        return "; ".join(filter(None, [self.breach, *undecided, self.model_unknown]))
 
 
 def judge_run(root: Path, book: JobLedger, output: RunOutput) -> AfterRun:
@@ -89,6 +98,25 @@ def judge_run(root: Path, book: JobLedger, output: RunOutput) -> AfterRun:
 
     judged = judge_output(output, load_operations(root).of(slot.job), earlier)
     if judged.checks or judged.model_changed:
+        log_act(root, _act(output, judged))
+    return judged
+
+
+def judge_part(root: Path, output: RunOutput) -> AfterRun:
+    """Judge the rows of a canary alone, by the checks that some of the rows can breach and by its models.
+
+    The whole output is judged by all checks, so that here nothing is undecided. A check of a part follows
+    only from a breach that chance does not explain.
+    """
+    operation = load_operations(root).of(output.slot.job)
+    stated = {name: check for name, check in operation.checks.items() if name in _RATES}
+    for name in _TOTALS & operation.checks.keys():
+        if operation.checks[name].max is not None:
+            stated[name] = dataclasses.replace(operation.checks[name], min=None)
+    stated = {name: dataclasses.replace(check, undecided="tell") for name, check in sorted(stated.items())}
+    operation = dataclasses.replace(operation, checks=stated)
+    judged = judge_output(output, operation, level=_SURE)
+    if judged.outcome != "publish":
         log_act(root, _act(output, judged))
     return judged
 
@@ -122,17 +150,35 @@ def hold(book: JobLedger, output: RunOutput, judged: AfterRun, kept: Path) -> Ou
 
 def check_not_paused(book: JobLedger, job: str, version: int) -> None:
     """Raise RefusedError when a version is paused, as after answers of a model that was not judged."""
-    for pause in book.pauses():
-        if (pause.job, pause.version) == (job, version):
-            raise RefusedError(
-                f"{job}@{version} is paused since {pause.at:%Y-%m-%d %H:%MZ}: {pause.reason}",
-                hint=f"workbench promote job/{job} --dry-run   (or ungated: workbench jobs resume {job})",
-            )
+    pause = pause_of(book, job, version)
+    if pause is not None:
+        raise RefusedError(said_of(pause), hint=hint_of(pause))
 
 
-def judge_output(output: RunOutput, operation: JobOperation, earlier: Earlier = tuple) -> AfterRun:
-    """Take the measures that the job's checks name, compare the models, and return what follows."""
-    measures = Measures(output, earlier)
+def pause_of(book: JobLedger, job: str, version: int) -> Pause | None:
+    """Return the pause of a version, None without one."""
+    return next((item for item in book.pauses() if (item.job, item.version) == (job, version)), None)
+
+
+def said_of(pause: Pause) -> str:
+    """Return the sentence about the pause of a version."""
+    return f"{pause.job}@{pause.version} is paused since {pause.at:%Y-%m-%d %H:%MZ}: {pause.reason}"
+
+
+def hint_of(pause: Pause) -> str:
+    """Return the command that judges the model anew, and the one that ends the pause of a version without."""
+    again = f'workbench jobs resume {pause.job} --reason "…"'
+    return f"make repro LIVE=1 RECORD=1 && workbench promote job/{pause.job}   (or ungated: {again})"
+
+
+def judge_output(
+    output: RunOutput, operation: JobOperation, earlier: Earlier = tuple, *, level: float | None = None
+) -> AfterRun:
+    """Take the measures that the job's checks name, compare the models, and return what follows.
+
+    With a `level`, a rate is outside its bounds only when its exact interval of this level is.
+    """
+    measures = Measures(output, earlier, level=level)
     checks = tuple(_checked(name, check, measures.of(name)) for name, check in operation.checks.items())
     answered = models_of(output.journal)
     models = _compared(output, answered)

@@ -7,10 +7,11 @@ version's own tape and the judge's tape of its commit hold the answers that were
 from __future__ import annotations
 
 import collections
+import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
@@ -45,12 +46,12 @@ class ModelComparison:
     unstated: int = 0
 
 
-def models_of(*paths: Path) -> tuple[AnsweredModel, ...]:
-    """Return the models of the answers in tapes and journals; a missing file has none.
+def models_of(*tapes: Path | bytes) -> tuple[AnsweredModel, ...]:
+    """Return the models of the answers in tapes and journals, files or their bytes; a missing file has none.
 
     A torn or purged line is skipped, as every reader of a journal does.
     """
-    found = collections.Counter(named for path in paths for named in _named(path))
+    found = collections.Counter(named for tape in tapes for named in _named(tape))
     return tuple(
         AnsweredModel(target=target, model=model, fingerprint=fingerprint, answers=count)
         for (target, model, fingerprint), count in sorted(found.items())
@@ -84,17 +85,21 @@ def compare_models(judged: Iterable[AnsweredModel], answered: Iterable[AnsweredM
     return ModelComparison(changed=tuple(changed), unjudged=tuple(sorted(unjudged)), unstated=unstated)
 
 
-def _named(path: Path) -> Iterator[tuple[str, str, str]]:
+def _named(tape: Path | bytes) -> Iterator[tuple[str, str, str]]:
     """Yield card, model and fingerprint of each recorded answer of a chat model; refusals have none."""
-    if not path.is_file():
+    if isinstance(tape, Path) and not tape.is_file():
         return
     newest: dict[str, tuple[str, str, str]] = {}
-    with open(files.open_regular(path), "rb") as file:  # noqa: PTH123  of a descriptor
+    with io.BytesIO(tape) if isinstance(tape, bytes) else _opened(tape) as file:
         while line := file.readline(_MOST_LINE):
             found = _entry(line)
             if found is not None:
                 newest[found[0]] = found[1]
     yield from newest.values()
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return open(files.open_regular(path), "rb")  # noqa: PTH123  of a descriptor
 
 
 def _entry(line: bytes) -> tuple[str, tuple[str, str, str]] | None:

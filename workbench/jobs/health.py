@@ -139,10 +139,10 @@ def slot_outcomes(runs: Sequence[JobRun], operation: JobOperation, *, scheduled:
 
     The order of `runs` is that of the ledger, newest first.
     """
-    by_slot: dict[tuple[dt.datetime, str], list[JobRun]] = {}
+    by_slot: dict[tuple[dt.datetime, str], list[JobRun]] = defaultdict(list)
     for run in reversed(runs):
         if run.role == "production":
-            by_slot.setdefault((run.slot.at, run.slot.tenant), []).append(run)
+            by_slot[run.slot.at, run.slot.tenant].append(run)
     return [_outcome(by_slot[key], operation, scheduled=scheduled) for key in sorted(by_slot)]
 
 
@@ -159,7 +159,10 @@ def _outcome(runs: Sequence[JobRun], operation: JobOperation, *, scheduled: bool
         state = "open"
     elif shown.outcome in _LEFT_OUT:
         state = "left_out"
-    known = [run.cost_usd for run in runs if run.cost_usd is not None]
+    cost = runs[0].cost_usd
+    if len(runs) > 1:
+        known = [run.cost_usd for run in runs if run.cost_usd is not None]
+        cost = math.fsum(known) if known else None
     return SlotOutcome(
         tenant=shown.slot.tenant,
         at=shown.slot.at,
@@ -167,7 +170,7 @@ def _outcome(runs: Sequence[JobRun], operation: JobOperation, *, scheduled: bool
         run=shown,
         attempts=len(runs),
         seconds=seconds,
-        cost_usd=math.fsum(known) if known else None,
+        cost_usd=cost,
     )
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -18,11 +18,8 @@ from workbench.experiments.usage import chat_calls
 from workbench.jobs import drift
 from workbench.jobs.drift import Profile
 from workbench.jobs.ledger import Slot
+from workbench.jobs.row_scores import UNFIT, WRONG_TYPE, grounded_in, reason_of
 from workbench.jobs.spec import JUDGED, JobSpec
-from workbench.types import Hit
-
-if TYPE_CHECKING:
-    from workbench.experiments.scorers import Outcome
 
 #: The worker's file of attempts in the run's folder, as `experiments.batch` names it.
 _ATTEMPTS = "attempts.jsonl"
@@ -30,7 +27,6 @@ _ATTEMPTS = "attempts.jsonl"
 Earlier = Callable[[], Sequence[Mapping[str, Any]]]
 #: Reasons of an attempt that a control or the model refused.
 _REFUSED = frozenset({"policy", "privacy", "moderation", "refusal", "filtered", "budget", "limit"})
-_UNFIT = "unfit_input"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +60,14 @@ class RunOutput:
 class Measures:
     """The measures of one output, each computed when it is asked for.
 
-    `earlier` returns the facts of the last published runs of the job and tenant.
+    `earlier` returns the facts of the last published runs of the job and tenant. With a `level`, a rate has
+    its exact interval of this level as bounds, as if the rows were drawn.
     """
 
-    def __init__(self, output: RunOutput, earlier: Earlier = tuple) -> None:
+    def __init__(self, output: RunOutput, earlier: Earlier = tuple, *, level: float | None = None) -> None:
         self._output = output
         self._earlier = earlier
+        self._level = level
 
     def of(self, name: str) -> MeasuredOutput:
         """Return a measure by its name in `MEASURES`; None with a note when a file is unreadable."""
@@ -110,8 +108,16 @@ class Measures:
         value = self._output.counts.get(name)
         return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
-    def _share(self, part: float | None, whole: float | None) -> float | None:
-        return None if part is None or not whole else part / whole
+    def _share(self, part: float | None, whole: float | None) -> MeasuredOutput:
+        if part is None or not whole:
+            return _exact(None)
+        value = part / whole
+        if self._level is None:
+            return _exact(value)
+        from workbench.experiments.intervals import proportion_interval
+
+        found = proportion_interval(part, int(whole), level=self._level)
+        return MeasuredOutput(value=value, low=found.low, high=found.high, note=f"of {whole:.0f} rows")
 
     # -- one method a measure ------------------------------------------------------------
 
@@ -121,35 +127,30 @@ class Measures:
     def _answered(self) -> float | None:
         return self._count("answered")
 
-    def _quarantined_rate(self) -> float | None:
+    def _quarantined_rate(self) -> MeasuredOutput:
         return self._share(self._count("quarantined"), self._count("rows"))
 
-    def _broken_input_rate(self) -> float | None:
+    def _broken_input_rate(self) -> MeasuredOutput:
         return self._share(self._count("broken_input"), self._count("rows"))
 
-    def _unanswered_rate(self) -> float | None:
+    def _unanswered_rate(self) -> MeasuredOutput:
         broken, rows = self._count("broken_input"), self._count("rows")
         fitting = None if broken is None or rows is None else rows - broken
         return self._share(self._count("broken_answer"), fitting)
 
-    def _refused_rate(self) -> float | None:
+    def _refused_rate(self) -> MeasuredOutput:
         return self._share_of_errors(lambda reason: reason in _REFUSED)
 
-    def _schema_rate(self) -> float | None:
-        wrong = self._share_of_errors(lambda reason: reason in {"InvalidOutputError", "invalid_output"})
-        return None if wrong is None else 1 - wrong
+    def _schema_rate(self) -> MeasuredOutput:
+        return self._share_of_errors(lambda reason: reason not in WRONG_TYPE)
 
-    def _share_of_errors(self, counts: Callable[[str], bool]) -> float | None:
-        """Return the share of asked rows whose error has a reason that counts."""
-        reasons = [str(item.get("error") or "").partition(":")[0] for item in self.attempts]
-        asked = [reason for reason in reasons if reason != _UNFIT]
+    def _share_of_errors(self, counts: Callable[[str], bool]) -> MeasuredOutput:
+        """Return the share of asked rows whose reason of an error, "" without one, counts."""
+        asked = [reason for item in self.attempts if (reason := reason_of(item)) != UNFIT]
         return self._share(float(sum(map(counts, asked))), float(len(asked)))
 
     def _grounded(self) -> MeasuredOutput:
-        from workbench.experiments.scorers import grounded
-
-        score = grounded()
-        scores = [score(outcome) for item in self._with_output() for outcome in [_outcome(item)]]
+        scores = [grounded_in(item) for item in self._with_output()]
         known = [value for value in scores if value is not None]
         if not known:
             return MeasuredOutput(value=None, note="no answer has passages")
@@ -182,9 +183,10 @@ class Measures:
         return self._count("cost_usd")
 
     def _cost_per_row_usd(self) -> float | None:
-        return self._share(self._count("cost_usd"), self._count("rows"))
+        cost, rows = self._count("cost_usd"), self._count("rows")
+        return None if cost is None or not rows else cost / rows
 
-    def _fallback_rate(self) -> float | None:
+    def _fallback_rate(self) -> MeasuredOutput:
         return self._share(self._count("fallback") or 0.0, self._count("calls"))
 
     def _input_drift(self) -> MeasuredOutput:
@@ -221,22 +223,6 @@ def _exact(value: float | None, note: str = "") -> MeasuredOutput:
     if value is None:
         return MeasuredOutput(value=None, note=note or "this run does not say it")
     return MeasuredOutput(value=value, low=value, high=value, note=note)
-
-
-def _outcome(item: Mapping[str, Any]) -> Outcome:
-    """Return what the scorer `grounded` reads of an attempt: its text and the texts of its passages."""
-    from workbench.experiments.dataset import Case
-    from workbench.experiments.scorers import Outcome
-
-    passages = [
-        Hit(
-            id=passage["id"], text=passage["text"], source=passage["source"], title="", version=0, score=0.0,
-            tenant=item["tenant"], as_of="", stale=False, digest="", memory="",
-        )
-        for passage in item["passages"]
-    ]  # fmt: skip
-    case = Case(id=item["case"], tenant=item["tenant"], inputs={}, expected={})
-    return Outcome(case=case, output=orjson.loads(item["output"]), passages=passages)
 
 
 def _fields(output: Any) -> Mapping[str, Any]:

@@ -74,7 +74,7 @@ class JobResult(Shown):
         """What the folder holds, in two words."""
         if self.outcome not in _HELD:
             return "output"
-        return "held output" if self.detail else "broken rows"
+        return "broken rows" if self.folder.endswith(".parquet") else "held output"
 
 
 def run_row(run: JobRun) -> tuple[str, ...]:

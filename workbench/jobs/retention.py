@@ -1,6 +1,7 @@
 """Remove what runs of jobs left and nobody needs after the days that pipelines/operations.yaml states.
 
-Executed notebooks, held rows, answers kept for a slot, outputs of shadow versions, and lines of the ledger.
+Executed notebooks, the panel's copies of them, logs of timers, held rows, answers kept for a slot, outputs of
+shadow versions, and lines of the ledger.
 What belongs to a run that has not ended is kept, and so is what belongs to the newest run of a job and
 tenant. Published outputs are never touched.
 """
@@ -21,12 +22,14 @@ from workbench.context import Clock, SystemClock
 from workbench.display import Card, Shown, number
 from workbench.errors import ConfigError, NotFoundError
 from workbench.jobs.ledger import JobLedger, JobRun, Slot, open_ledger
-from workbench.layout import EXECUTED, JOB_STATE, STATE
+from workbench.layout import EXECUTED, JOB_STATE, PANEL, STATE
 
 SHADOWS = STATE / "shadow"
 _DAY, _AGAIN = dt.timedelta(days=1), dt.timedelta(hours=1)
 #: How the last folder of a slot is named; see `Slot.key`.
 _TIME = "%Y%m%dT%H%M%SZ"
+#: The end of the name of the log that a timer of cron writes; see `exports/cron.py`.
+_LOG = ".log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +88,8 @@ def purge_runs(root: Path, *, clock: Clock | None = None, dry_run: bool = False)
     purge = _Purge(root=root, book=open_ledger(root, clock), now=clock.now(), dry_run=dry_run)
     removed = [
         purge.remove("executed notebooks", stated.executed_days, purge.executed()),
+        purge.remove("files of the panel's runs", stated.executed_days, purge.of_panel()),
+        purge.logs(stated.executed_days),
         purge.remove("held rows and kept answers", stated.quarantine_days, purge.of_slots(JOB_STATE)),
         purge.remove("outputs of shadows", stated.shadow_days, purge.of_slots(SHADOWS)),
         purge.lines(stated.history_days),
@@ -156,17 +161,52 @@ class _Purge:
             if not self._needed(run.slot, run=run):
                 yield path
 
+    def of_panel(self) -> Iterator[Path]:
+        """Yield the files of the panel's runs that no run needs; remove the folders that get empty."""
+        for place in sorted((self.root / PANEL / "runs").glob("*")):
+            if place.is_symlink() or not place.is_dir():
+                continue
+            with contextlib.suppress(
+                NotFoundError
+            ):  # it was refused before it had a line, or that is removed
+                run = self.book.run(place.name.replace("-", ""))
+                if self._needed(run.slot, run=run):
+                    continue
+            yield from self._below(place)
+
+    def logs(self, days: int | None) -> PurgedKind | None:
+        """Remove the logs of timers that nobody wrote to in the days, and let the others begin anew.
+
+        A log is renamed where the one before is removed, so that a line is kept for these days at least and
+        for twice as many at most. A run that writes to it goes on in the renamed one.
+        """
+        folder = self.root / JOB_STATE
+        old = sorted([*folder.glob(f"*{_LOG}"), *folder.glob(f"*{_LOG}.1")])
+        found = self.remove("logs of timers", days, iter(old))
+        if days is None or self.dry_run:
+            return found
+        for log in sorted(folder.glob(f"*{_LOG}")):
+            before = log.with_name(f"{log.name}.1")
+            if log.is_file() and not log.is_symlink() and not before.exists():
+                with files.writing(log), contextlib.suppress(FileNotFoundError):  # another purge renamed it
+                    log.rename(before)
+        return found
+
     def of_slots(self, folder: Path) -> Iterator[Path]:
         """Yield the files of slots below a folder that no run needs; remove the folders that get empty."""
         for place in sorted((self.root / folder).glob("*/*/*")):
             slot = _slot(place)
             if slot is None or place.is_symlink() or self._needed(slot):
                 continue
-            for below, _, names in os.walk(place, topdown=False):  # a run may remove it meanwhile
-                yield from (Path(below, name) for name in sorted(names))
-                with contextlib.suppress(OSError):  # it holds younger files
-                    if not self.dry_run:
-                        Path(below).rmdir()
+            yield from self._below(place)
+
+    def _below(self, place: Path) -> Iterator[Path]:
+        """Yield the files below a folder; remove the folders that get empty meanwhile."""
+        for below, _, names in os.walk(place, topdown=False):  # a run may remove it meanwhile
+            yield from (Path(below, name) for name in sorted(names))
+            with contextlib.suppress(OSError):  # it holds younger files
+                if not self.dry_run:
+                    Path(below).rmdir()
 
     def _needed(self, slot: Slot, *, run: JobRun | None = None) -> bool:
         """Return whether a run, or any of a slot, has not ended or is the newest of its job and tenant."""

@@ -19,6 +19,7 @@ from typing import Any
 
 from workbench import files, identity, processes, registry
 from workbench.audit import Act, audited
+from workbench.config.operations import load_operations
 from workbench.context import Clock
 from workbench.display import degraded_note, fallback_note
 from workbench.errors import (
@@ -39,6 +40,7 @@ from workbench.jobs.ready import Ready, copy_output, ready, request_to
 from workbench.jobs.recording import Beat, detail_of, recorded
 from workbench.jobs.result import JobResult
 from workbench.jobs.roles import JobRoles, roles_of, version_in_role, withdrawn_in
+from workbench.jobs.run_watch import RunWatch
 from workbench.jobs.runner import WorkerResult
 from workbench.jobs.shares import Share
 from workbench.jobs.slots import RunRequest
@@ -208,7 +210,10 @@ class _SlotRun:
         if self.request.role != "production" or "@" in self.request.reference:
             return JobRoles()
         job = self.slot.job
-        return roles_of(self.root, job, withdrawn=withdrawn_in(self.book, job))
+        found = roles_of(self.root, job, withdrawn=withdrawn_in(self.book, job))
+        if found.canary is not None and after_run.pause_of(self.book, job, found.canary):
+            return dataclasses.replace(found, canary=None, share=None)
+        return found
 
     @property
     def journal(self) -> Path:
@@ -228,16 +233,15 @@ def _run(attempt: _SlotRun) -> JobResult:
         else:
             done = CanaryAnswer(result=_worked(attempt, data)[0])
         manifest = _manifest(attempt, files.digest(data), done)
-        if done.result.counts["held"]:
-            return _held(attempt, manifest)
         output = _output_of(attempt, done.result)
         judged = after_run.judge_run(attempt.root, attempt.book, output)
-        if attempt.request.role == "shadow":
-            return _shadowed(attempt, manifest, judged)
-        if judged.outcome != "publish":
+        shadow, held = attempt.request.role == "shadow", done.result.counts["held"]
+        if held or judged.pauses or (judged.outcome != "publish" and not shadow):
             return _held_back(attempt, manifest, judged, output)
+        if shadow:
+            return _shadowed(attempt, manifest, judged)
         compared = trial_runs.production_facts(
-            attempt.root, attempt.slot, manifest, attempt.work / "out", trials.shadow
+            attempt.root, attempt.book, attempt.slot, manifest, attempt.work / "out", trials.shadow
         )
         attempt.facts.update(compared)
         return _published(attempt, manifest, judged)
@@ -258,20 +262,34 @@ def _worked(attempt: _SlotRun, data: bytes) -> tuple[WorkerResult, Path]:
         journal=str(attempt.journal),
         tenant=attempt.request.tenant, show=attempt.request.show,
     )  # fmt: skip
-    beat = Beat(attempt.book, attempt.id, attempt.request.clock)
+    clock, bounds = attempt.request.clock, load_operations(attempt.root).of(spec.job).bounds
+    beat, watch = Beat(attempt.book, attempt.id, clock), RunWatch(spec.job, attempt.id, bounds, clock)
+
+    def tick() -> None:
+        beat()
+        watch()
+
     seconds = spec.limits.seconds
-    result = runner.run(request, python=attempt.ready.python, folder=attempt.work, seconds=seconds, tick=beat)
+    result = runner.run(request, python=attempt.ready.python, folder=attempt.work, seconds=seconds, tick=tick)
     return result, attempt.work / "out"
 
 
 def _with_canary(attempt: _SlotRun, number: int, share: Share) -> CanaryAnswer:
-    """Let a canary answer its share of the rows, and production the rest."""
+    """Let a canary answer its share of the rows, and production the rest.
+
+    A canary is paused that another model answered than its judged one; production answers its rows.
+    """
     own = dataclasses.replace(attempt.request, run=secrets.token_hex(8))
     order = CanaryOrder(slot=attempt.slot, source=attempt.source, request=own, version=number, share=share)
 
-    def canary(rows: bytes) -> tuple[WorkerResult, Path]:
+    def canary(rows: bytes) -> tuple[WorkerResult, Path, AfterRun]:
         version = ready(attempt.root, *jobspec.load(attempt.root, attempt.slot.job, number))
-        return _worked(dataclasses.replace(attempt, ready=version, request=own), rows)
+        trial = dataclasses.replace(attempt, ready=version, request=own)
+        made, out = _worked(trial, rows)
+        output = _output_of(trial, made)
+        judged = after_run.judge_part(attempt.root, output)
+        after_run.hold(attempt.book, output, judged, attempt.root / attempt.kept / f"held-{own.run}")
+        return made, out, judged
 
     try:
         return trial_runs.run_canary(
@@ -294,17 +312,29 @@ def _output_of(attempt: _SlotRun, result: WorkerResult) -> RunOutput:
 def _held_back(
     attempt: _SlotRun, manifest: PublishedManifest, judged: AfterRun, output: RunOutput
 ) -> JobResult:
-    """Keep the output that a check or another model holds back, and publish nothing."""
+    """Keep the output that a check, another model or its broken rows hold back, and publish nothing."""
     attempt.book.beat(attempt.id)  # raises for a run that was declared lost
-    kept = attempt.kept / f"held-{manifest.run}"
-    copy_output(attempt.work / "out", attempt.root / kept)
-    outcome = after_run.hold(attempt.book, output, judged, attempt.root / kept)
-    detail = f"{judged.detail}: {kept}"
-    _finish(attempt, manifest, outcome, detail=detail, facts=judged.facts)
+    kept, counts = _kept_output(attempt, manifest), manifest.counts
+    why = f"{judged.detail}: {kept}"
+    if output.counts["held"]:
+        broken = f"{counts['quarantined']} of {counts['rows']} rows broken: {kept}"
+        why = "; ".join(filter(None, [broken, judged.detail]))
+    outcome = after_run.hold(attempt.book, output, judged, attempt.root / kept.with_suffix(""))
+    _finish(attempt, manifest, outcome, detail=why, facts=judged.facts)
     made = dataclasses.replace(manifest, verdict=outcome)
-    return JobResult(
-        slot=attempt.slot.key, outcome=outcome, folder=str(kept), manifest=made, detail=judged.detail
-    )
+    shown = judged.detail if judged.outcome != "publish" else ""
+    return JobResult(slot=attempt.slot.key, outcome=outcome, folder=str(kept), manifest=made, detail=shown)
+
+
+def _kept_output(attempt: _SlotRun, manifest: PublishedManifest) -> Path:
+    """Keep what a run made, and return where: the broken rows alone, when there are too many of them."""
+    kept, out = attempt.kept / f"held-{manifest.run}", attempt.work / "out"
+    if manifest.verdict != "held":
+        copy_output(out, attempt.root / kept)
+        return kept
+    rows = kept.with_suffix(".parquet")
+    files.write_atomic(attempt.root / rows, (out / "quarantine.parquet").read_bytes())
+    return rows
 
 
 def _published(attempt: _SlotRun, manifest: PublishedManifest, judged: AfterRun) -> JobResult:
@@ -380,16 +410,6 @@ def _manifest(attempt: _SlotRun, input_digest: str, done: CanaryAnswer) -> Publi
         settings={**spec.pins, **({"snapshot": spec.digests["memory"]} if "memory" in spec.pins else {})},
         canary=done.to_json(),
     )
-
-
-def _held(attempt: _SlotRun, manifest: PublishedManifest) -> JobResult:
-    """Keep the broken rows and publish nothing."""
-    kept = attempt.kept / f"held-{manifest.run}.parquet"
-    files.write_atomic(attempt.root / kept, (attempt.work / "out" / "quarantine.parquet").read_bytes())
-    counts = manifest.counts
-    detail = f"{counts['quarantined']} of {counts['rows']} rows broken: {kept}"
-    _finish(attempt, manifest, "held", detail=detail)
-    return JobResult(slot=attempt.slot.key, outcome="held", folder=str(kept), manifest=manifest)
 
 
 def _finish(

@@ -4,7 +4,7 @@ A canary never costs a slot its output: when it fails or too many of its rows ar
 all rows. What both did is compared, and the ledger keeps the differences in the facts of a run:
 
     trials: [{version: 8, role: canary, guards: {success: {"20": 12.0}}}]
-    usage:  {seconds: 0.8, usd: 0.0001}       the means of production's rows, for a shadow that ends later
+    usage:  {seconds: 0.8, usd: 0.0001}       the means of a run's rows, for the version that ends later
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import files
 from workbench.errors import CorruptError, NotFoundError, UnavailableError, WorkbenchError
 from workbench.jobs import publishing
+from workbench.jobs.after_run import AfterRun
 from workbench.jobs.ledger import JobLedger, Outcome, Role, Slot
 from workbench.jobs.publishing import PublishedManifest
 from workbench.jobs.runner import WorkerResult
@@ -34,6 +35,8 @@ SHADOW = STATE / "shadow"
 
 #: Run a worker on the rows of a file: return its result and the folder of its output.
 Work = Callable[[bytes], tuple[WorkerResult, Path]]
+#: The same of a canary, with what follows from its own rows.
+CanaryWork = Callable[[bytes], tuple[WorkerResult, Path, AfterRun]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +45,7 @@ class CanaryAnswer:
 
     `rows` is the number of rows in the output that the canary answered, `asked` of those it was asked.
     `failure` says why production answered them instead; it is "" otherwise. `made` is the canary's own
-    result, None when it has none.
+    result, and `judged` what follows from its rows; each is None when it has none.
     """
 
     result: WorkerResult
@@ -50,6 +53,7 @@ class CanaryAnswer:
     asked: int = 0
     failure: str = ""
     made: WorkerResult | None = None
+    judged: AfterRun | None = None
     differences: Mapping[str, CountedDifferences] = field(default_factory=dict)
     run: str = ""
     version: int = 0
@@ -71,7 +75,7 @@ class CanaryAnswer:
 
 
 def answer_with_canary(
-    source: Path, share: Share, *, tenant: str | None, canary: Work, live: Work, target: Path
+    source: Path, share: Share, *, tenant: str | None, canary: CanaryWork, live: Work, target: Path
 ) -> CanaryAnswer:
     """Answer the share of the rows of `source` by `canary`, the rest by `live`, and merge both into `target`.
 
@@ -82,17 +86,17 @@ def answer_with_canary(
     ours, rest = divided(source, share, tenant=tenant)
     if not ours.numbers:
         return CanaryAnswer(result=live(source.read_bytes())[0])
-    failure, made, out = _tried(canary, ours)
+    failure, made, out, judged = _tried(canary, ours)
     if failure or made is None or out is None:
         result, live_out = live(source.read_bytes())
         return CanaryAnswer(
-            result=result, asked=len(ours.numbers), failure=failure, made=made,
-            differences=trials.failed_differences(len(ours.numbers), trials.measure(live_out)),
+            result=result, asked=len(ours.numbers), failure=failure, made=made, judged=judged,
+            differences=_unused(len(ours.numbers), made, out, judged, live_out),
         )  # fmt: skip
     count = len(ours.numbers)
     if not rest.numbers:
         merge_outputs({out: ours.numbers}, target)
-        return CanaryAnswer(result=made, rows=count, asked=count, made=made)
+        return CanaryAnswer(result=made, rows=count, asked=count, made=made, judged=judged)
     result, live_out = live(rest.data)
     compared = trials.canary_differences(trials.measure(out), trials.measure(live_out))
     own = live_out.rename(live_out.with_name(f"{live_out.name}-own"))
@@ -100,18 +104,35 @@ def answer_with_canary(
     counts = merged_counts([made.counts, result.counts])
     return CanaryAnswer(
         result=dataclasses.replace(result, counts=counts), rows=count, asked=count, made=made,
-        differences=compared,
+        judged=judged, differences=compared,
     )  # fmt: skip
 
 
-def _tried(canary: Work, part: RowPart) -> tuple[str, WorkerResult | None, Path | None]:
+def _unused(
+    rows: int, made: WorkerResult | None, out: Path | None, judged: AfterRun | None, live_out: Path
+) -> Mapping[str, CountedDifferences]:
+    """Return the comparison of a canary whose answers are not used; none of another model's."""
+    from workbench.jobs import trials
+
+    live = trials.measure(live_out)
+    if judged is not None and judged.pauses:
+        return {}
+    if made is None or out is None or made.counts["held"]:
+        return trials.failed_differences(rows, live)
+    return trials.canary_differences(trials.measure(out), live)
+
+
+def _tried(
+    canary: CanaryWork, part: RowPart
+) -> tuple[str, WorkerResult | None, Path | None, AfterRun | None]:
+    """Return why the canary's answers are not used, "" for no reason, and what it made of its rows."""
     try:
-        made, out = canary(part.data)
+        made, out, judged = canary(part.data)
     except WorkbenchError as error:
-        return error.message.partition("\n")[0], None, None
-    if made.counts["held"]:
-        return f"{made.counts['quarantined']} of {made.counts['rows']} rows are broken", made, out
-    return "", made, out
+        return error.message.partition("\n")[0], None, None, None
+    broken = f"{made.counts['quarantined']} of {made.counts['rows']} rows are broken"
+    reasons = [broken if made.counts["held"] else "", judged.breach if judged.outcome != "publish" else ""]
+    return "; ".join(filter(None, reasons)), made, out, judged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +147,7 @@ class CanaryOrder:
 
 
 def run_canary(
-    ledger: JobLedger, order: CanaryOrder, *, canary: Work, live: Work, work: Path
+    ledger: JobLedger, order: CanaryOrder, *, canary: CanaryWork, live: Work, work: Path
 ) -> CanaryAnswer:
     """Answer the rows of a run by a canary and production, with a line of the canary's own in the ledger.
 
@@ -162,8 +183,10 @@ def end_canary(ledger: JobLedger, run: str, version: int, done: CanaryAnswer) ->
         quarantined=counts.get("quarantined", 0),
         cost_usd=counts.get("cost_usd"),
         detail=done.failure and f"production answered its {done.asked} rows: {done.failure}",
-        facts=trial_facts(version, "canary", done.differences),
-    )
+        facts={
+            **trial_facts(version, "canary", done.differences), **(done.judged.facts if done.judged else {})
+        },
+    )  # fmt: skip
 
 
 def trial_facts(version: int, role: Role, differences: Mapping[str, CountedDifferences]) -> dict[str, Any]:
@@ -182,22 +205,23 @@ def shadow_facts(
 ) -> dict[str, Any]:
     """Return the comparison of a shadow's output `out` with what production published from the same input.
 
-    There is none while production has published nothing; then production's own run makes it.
+    There is none while production has published nothing; then production's own run makes it, with the usage
+    that the ledger keeps of this one.
     """
     from workbench.jobs import trials
 
+    shadow = trials.measure(out)
+    facts: dict[str, Any] = {"usage": usage} if (usage := shadow.usage()) else {}
     published = _read(publishing.target_of(root, slot))
     if published is None or published.input_digest != manifest.input_digest:
-        return {}
+        return facts
     live = trials.measure(publishing.target_of(root, slot))
-    usage = _usage_of(ledger, published.run)
-    return trial_facts(
-        manifest.version, "shadow", trials.shadow_differences(trials.measure(out), live, usage)
-    )
+    compared = trials.shadow_differences(shadow, live, _usage_of(ledger, published.run))
+    return facts | trial_facts(manifest.version, "shadow", compared)
 
 
 def production_facts(
-    root: Path, slot: Slot, manifest: PublishedManifest, out: Path, shadow: int | None
+    root: Path, ledger: JobLedger, slot: Slot, manifest: PublishedManifest, out: Path, shadow: int | None
 ) -> dict[str, Any]:
     """Return what the ledger keeps of production's run beside a shadow: its usage, and their comparison.
 
@@ -213,7 +237,8 @@ def production_facts(
     kept = _read(shadow_folder(root, slot, shadow))
     if kept is not None and kept.input_digest == manifest.input_digest:
         measured = trials.measure(shadow_folder(root, slot, shadow))
-        facts |= trial_facts(shadow, "shadow", trials.shadow_differences(measured, live))
+        compared = trials.shadow_differences(measured, live, own=_usage_of(ledger, kept.run))
+        facts |= trial_facts(shadow, "shadow", compared)
     return facts
 
 

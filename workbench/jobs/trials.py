@@ -1,7 +1,8 @@
 """Compare what a version on trial answered with what production answered: differences of guard metrics.
 
 The guards need no expected answers. `success` is whether a row was answered, `agreement` whether a shadow
-answered as production did, `latency` and `cost` are relative savings of a row's calls.
+answered as production did, `latency` and `cost` are relative savings of a row's calls. `grounded` and
+`schema` are the scores of a row's answer.
 """
 
 from __future__ import annotations
@@ -16,10 +17,17 @@ from workbench import files
 from workbench.errors import ConfigError
 from workbench.experiments.batch import ATTEMPTS, QUARANTINE
 from workbench.experiments.sequential import CountedDifferences, group_differences, relative_saving
+from workbench.jobs.row_scores import scores_of
 
 #: Most bytes of the attempts of a run that are read for a comparison.
 _MOST_BYTES = 256 << 20
 _Found = dict[str, CountedDifferences]
+#: The guards that are relative savings, with the field of `RowResults` that each compares.
+_SAVINGS: Mapping[str, str] = {"latency": "seconds", "cost": "usd"}
+#: The guards that are scores of a row, from 0 to 1.
+_SCORES = ("grounded", "schema")
+#: The guards that a shadow compares by the means of both runs, each with what the ledger calls its mean.
+_MEANS: Mapping[str, str] = {**_SAVINGS, **dict(zip(_SCORES, _SCORES, strict=True))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,22 +35,24 @@ class RowResults:
     """What one version did with the rows of a slot.
 
     `answers` has the digest of each answer and `broken` the rows without one, by id; `seconds` and `usd` are
-    those of the calls of each row, where they are known.
+    those of the calls of each row, and `grounded` and `schema` the scores, where they are known.
     """
 
     answers: Mapping[str, str] = field(default_factory=dict)
     broken: frozenset[str] = frozenset()
     seconds: Mapping[str, float] = field(default_factory=dict)
     usd: Mapping[str, float] = field(default_factory=dict)
+    grounded: Mapping[str, float] = field(default_factory=dict)
+    schema: Mapping[str, float] = field(default_factory=dict)
 
     def success(self) -> dict[str, float]:
         """Return 1.0 for each answered row and 0.0 for each broken one, by id."""
         return {**dict.fromkeys(self.answers, 1.0), **dict.fromkeys(self.broken, 0.0)}
 
     def usage(self) -> dict[str, float]:
-        """Return the mean seconds and USD of a row, where they are known: what the ledger keeps of a run."""
-        means = {"seconds": self.seconds, "usd": self.usd}
-        return {name: statistics.fmean(found.values()) for name, found in means.items() if found}
+        """Return the means of what is known of the rows: what the ledger keeps of a run."""
+        known = {name: getattr(self, name) for name in _MEANS.values()}
+        return {name: statistics.fmean(found.values()) for name, found in known.items() if found}
 
 
 def measure(out: Path) -> RowResults:
@@ -58,16 +68,16 @@ def measure(out: Path) -> RowResults:
             continue
         for row in frame.iter_rows(named=True):
             answers[row["id"]] = files.digest(repr(sorted(row.items())).encode())
-    seconds, usd = _used(out.with_name(ATTEMPTS))
-    return RowResults(answers=answers, broken=frozenset(broken - answers.keys()), seconds=seconds, usd=usd)
+    return RowResults(
+        answers=answers, broken=frozenset(broken - answers.keys()), **_attempted(out.with_name(ATTEMPTS))
+    )
 
 
-def _used(path: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the seconds and the USD of each row's calls; a row with a call that does not say is left out."""
-    seconds: dict[str, float] = {}
-    usd: dict[str, float] = {}
+def _attempted(path: Path) -> dict[str, dict[str, float]]:
+    """Return what the attempts say of each row; a row that one of them does not say it of is left out."""
+    found: dict[str, dict[str, float]] = {name: {} for name in _MEANS.values()}
     if not path.is_file():
-        return seconds, usd
+        return found
     for line in files.read_text(path, limit=_MOST_BYTES).split("\n"):
         try:
             told = files.parse_json(line, where=path.name) if line else None
@@ -75,9 +85,19 @@ def _used(path: Path) -> tuple[dict[str, float], dict[str, float]]:
             continue  # a line of the kernel, which the worker has checked where it counts
         if isinstance(told, dict) and isinstance(told.get("case"), str):
             calls = [record for record in told.get("records") or () if record.get("port") == "model"]
-            _add(seconds, told["case"], calls, "recorded_latency_s")
-            _add(usd, told["case"], calls, "cost_usd")
-    return seconds, usd
+            _add(found["seconds"], told["case"], calls, "recorded_latency_s")
+            _add(found["usd"], told["case"], calls, "cost_usd")
+            for name, score in _scored(told).items():
+                found[name][told["case"]] = score
+    return found
+
+
+def _scored(told: Mapping[str, Any]) -> Mapping[str, float]:
+    """Return the scores of an attempt, none of one in another form."""
+    try:
+        return scores_of(told)
+    except (KeyError, TypeError, ValueError):  # of an older or a newer version's worker
+        return {}
 
 
 def _add(found: dict[str, float], case: str, calls: list[dict[str, Any]], name: str) -> None:
@@ -88,12 +108,15 @@ def _add(found: dict[str, float], case: str, calls: list[dict[str, Any]], name: 
 
 
 def shadow_differences(
-    shadow: RowResults, live: RowResults, usage: Mapping[str, float] | None = None
+    shadow: RowResults,
+    live: RowResults,
+    usage: Mapping[str, float] | None = None,
+    own: Mapping[str, float] | None = None,
 ) -> dict[str, CountedDifferences]:
     """Return the differences of a shadow's run from production's output for the same rows.
 
-    `usage` is the mean of production's run, as the ledger keeps it: latency and cost give one difference
-    each.
+    `usage` is the mean of production's run, as the ledger keeps it: latency, cost and the scores give one
+    difference each. `own` is that of the shadow, when it ended before; without it, the shadow's rows say it.
     """
     new, old = shadow.success(), live.success()
     both = sorted(new.keys() & old.keys())
@@ -104,10 +127,16 @@ def shadow_differences(
             -float(shadow.answers[name] != live.answers[name]) for name in answered
         ),
     }
-    means = shadow.usage()
-    for metric, name in (("latency", "seconds"), ("cost", "usd")):
-        if name in means and name in (usage or {}):
-            found[metric] = CountedDifferences.of([relative_saving(means[name], (usage or {})[name])])
+    return found | _mean_differences(own or shadow.usage(), usage or live.usage())
+
+
+def _mean_differences(new: Mapping[str, float], old: Mapping[str, float]) -> _Found:
+    """Return one difference for each guard whose means both runs know."""
+    found: _Found = {}
+    for metric, name in _MEANS.items():
+        if name in new and name in old:
+            saved = relative_saving(new[name], old[name]) if metric in _SAVINGS else new[name] - old[name]
+            found[metric] = CountedDifferences.of([saved])
     return found
 
 
@@ -118,7 +147,10 @@ def canary_differences(canary: RowResults, live: RowResults) -> dict[str, Counte
     """
     new, old = (list(dict(sorted(item.success().items())).values()) for item in (canary, live))
     found: _Found = {"success": CountedDifferences.of(group_differences(new, old))}
-    for metric, name in (("latency", "seconds"), ("cost", "usd")):
+    for name in _SCORES:
+        new, old = (list(dict(sorted(getattr(item, name).items())).values()) for item in (canary, live))
+        found[name] = CountedDifferences.of(group_differences(new, old))
+    for metric, name in _SAVINGS.items():
         ours, theirs = (list(getattr(item, name).values()) for item in (canary, live))
         # One row each: the saving of two rows is as often above 0 as below when the versions are alike.
         pairs = zip(ours, theirs, strict=False)

@@ -14,7 +14,7 @@ from workbench.errors import CorruptError
 
 Event = Literal[
     "failed", "late", "missed", "held", "rolled_back", "withdrawn", "recovered", "paused", "model_changed",
-    "breached", "test",
+    "breached", "fault", "test",
 ]  # fmt: skip
 EVENTS: tuple[str, ...] = get_args(Event)
 #: The urgency of an event, as the services that apprise knows show it.
@@ -33,6 +33,7 @@ _HAPPENED = {
     "paused": "was paused",
     "model_changed": "was answered by another model",
     "breached": "was published outside a bound",
+    "fault": "cannot be served",
     "test": "has a working channel",
 }
 _MOST_DETAIL = 500

@@ -24,8 +24,10 @@ from workbench.experiments.gates import GateReport
 from workbench.experiments.loosening import loosened
 from workbench.jobs import runner, versions
 from workbench.jobs import spec as jobspec
+from workbench.jobs.answered_models import compare_models, models_of
 from workbench.jobs.ledger import open_ledger
 from workbench.jobs.spec import JobSpec
+from workbench.layout import judge_tape_of
 from workbench.promotion import diff as differences
 from workbench.promotion import evidence, freezing, going_back, release, requirements, verdicts
 from workbench.promotion.assured import check_authenticated, mover
@@ -331,12 +333,23 @@ def _with_version(root: Path, asset: Asset, draft: Draft, order: ReleaseOptions)
 
 
 def _same(root: Path, asset: Asset, spec: JobSpec) -> int | None:
-    """Return the newest version that differs in its evidence only, or None."""
+    """Return the newest version that differs in its evidence only, or None.
+
+    A version that was judged on the answers of another model differs, also where these are the same.
+    """
     for version in sorted(asset.versions, reverse=True):
-        known = jobspec.read(registry.path_of(root, "job", asset.name, version))
+        path = registry.path_of(root, "job", asset.name, version)
+        known = jobspec.read(path)
         if known.content() == spec.content():
-            return version
+            return None if _is_judged_anew(root, known, path.parent) else version
     return None
+
+
+def _is_judged_anew(root: Path, known: JobSpec, folder: Path) -> bool:
+    """Whether the judge's tape names a model that neither a version's tape nor its judge's tape names."""
+    tape = judge_tape_of(known.use_case)
+    before = Repository(root=root).read(known.commit, str(tape)) or b""
+    return bool(compare_models(models_of(folder / jobspec.TAPE, before), models_of(root / tape)).changed)
 
 
 def _promote_version(

@@ -27,14 +27,15 @@ from workbench.experiments.sequential import (
     compare_guards,
     verdict_of,
 )
-from workbench.jobs import roles
-from workbench.jobs.ledger import JobLedger, JobRun, Role, RunOrder
+from workbench.jobs import after_run, roles
+from workbench.jobs.ledger import JobLedger, JobRun, PostedNotice, Role, RunOrder
+from workbench.notices.notice import JobNotice
 from workbench.promotion.withdrawal import TakenBack, finish_withdrawals, take_back
 
 #: Most runs of a trial that a decision reads, the newest.
 _MOST_RUNS = 10_000
 _ENDED_WELL = frozenset({"published", "shadowed", "unchanged"})
-_ENDED = frozenset({*_ENDED_WELL, "failed", "deadline", "held"})
+_ENDED = frozenset({*_ENDED_WELL, "failed", "deadline", "held", "rolled_back"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,8 @@ class TrialReport:
     """What a version on trial did beside production since its label moved.
 
     `slots` counts the slots that it ended, `failed` those that it failed in; `usd` is what its runs cost at
-    least, because `unpriced` of them do not say. `breach` says why it is taken back, "" for no reason.
+    least, because `unpriced` of them do not say. `breach` says why it is taken back, "" for no reason, and
+    `paused` why it has no runs any more until a person or a new version ends that.
     """
 
     job: str
@@ -56,6 +58,7 @@ class TrialReport:
     unpriced: int
     guards: tuple[GuardComparison, ...]
     breach: str = ""
+    paused: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -96,7 +99,8 @@ class TrialReport:
             f" and {self.unpriced} runs of unknown cost" * bool(self.unpriced)
         )
         counted = f"{self.role}: {self.slots} slots since {self.since}, {self.failed} failed, cost {cost}"
-        return [counted, *([f"{self.role}: worse: {self.reason}"] if self.reason else [])]
+        worse = [f"{self.role}: worse: {self.reason}"] if self.reason else []
+        return [counted, *worse, *([self.paused] if self.paused else [])]
 
     @property
     def title(self) -> str:
@@ -165,10 +169,13 @@ def rollout_of(root: Path, ledger: JobLedger, job: str) -> RolloutReport:
 def settle_trials(root: Path, ledger: JobLedger, job: str, *, clock: Clock | None = None) -> list[TakenBack]:
     """Take back each version of a job that is worse on trial, or whose output in production was rolled back.
 
-    Interrupted withdrawals are finished first. Call it after each run, whatever became of the run.
+    Interrupted withdrawals are finished first. A trial that was paused is told, once for each pause. Call it
+    after each run, whatever became of the run.
     """
     done = finish_withdrawals(root, ledger, clock=clock)
-    worse = {item.version: item.reason for item in _reports(root, ledger, job) if item.verdict == "worse"}
+    reports = list(_reports(root, ledger, job))
+    _tell_paused(root, ledger, reports)
+    worse = {item.version: item.reason for item in reports if item.verdict == "worse"}
     last = roles.last_rolled_back(ledger, job)
     if last is not None and _is_open(root, ledger, last):
         worse[_suspect(last)] = last.detail or f"a check of run {last.run} failed"
@@ -177,6 +184,17 @@ def settle_trials(root: Path, ledger: JobLedger, job: str, *, clock: Clock | Non
     if last is not None:
         _run_again(root, ledger, last)
     return done
+
+
+def _tell_paused(root: Path, ledger: JobLedger, reports: Sequence[TrialReport]) -> None:
+    """Post the notice of each trial that another model answered: production's run, which tells, is well."""
+    for item in reports:
+        pause = after_run.pause_of(ledger, item.job, item.version)
+        if pause is not None:
+            notice = JobNotice.of_version(
+                "model_changed", item.job, item.version, pause.at, detail=pause.reason
+            )
+            ledger.post(PostedNotice(**notice.posting(load_operations(root).of(item.job).notify)))
 
 
 def _is_open(root: Path, ledger: JobLedger, last: JobRun) -> bool:
@@ -220,7 +238,9 @@ def _reports(root: Path, ledger: JobLedger, job: str) -> Iterator[TrialReport]:
             since = dt.datetime.fromisoformat(last.at)
             runs = ledger.history(job, since=since, limit=_MOST_RUNS)
             against = found.production
-            yield _report(_Trial(job, version, role, against, last.at), runs, stated)  # type: ignore[arg-type]
+            report = _report(_Trial(job, version, role, against, last.at), runs, stated)  # type: ignore[arg-type]
+            pause = after_run.pause_of(ledger, job, version)
+            yield dataclasses.replace(report, paused=after_run.said_of(pause) if pause else "")
 
 
 class _Trial(NamedTuple):
@@ -233,15 +253,30 @@ class _Trial(NamedTuple):
 
 def _report(trial: _Trial, runs: Sequence[JobRun], stated: Rollout) -> TrialReport:
     own = [run for run in runs if run.role == trial.role and run.version == trial.version]
-    ended = {run.slot.key: run.outcome for run in reversed(own) if run.outcome in _ENDED}  # the last counts
+    # The last one counts; none counts that another model answered than the version's judged one.
+    ended = {
+        run.slot.key: run.outcome
+        for run in reversed(own)
+        if run.outcome in _ENDED and not run.facts.get("paused")
+    }
     failed = sum(outcome not in _ENDED_WELL for outcome in ended.values())
     costs = [run.cost_usd for run in own if run.outcome in _ENDED_WELL]
     usd = math.fsum(cost for cost in costs if cost is not None)
     guards = compare_guards(_differences(trial, runs), stated.guards, alpha=stated.alpha)
     return TrialReport(
         **trial._asdict(), slots=len(ended), failed=failed, usd=usd, unpriced=costs.count(None),
-        guards=guards, breach=_breach(len(ended), failed, usd, stated),
+        guards=guards, breach=_breached_check(own) or _breach(len(ended), failed, usd, stated),
     )  # fmt: skip
+
+
+def _breached_check(runs: Sequence[JobRun]) -> str:
+    """Return the newest check of a trial's own runs whose breach takes a version back, "" for none."""
+    for run in runs:
+        for check in run.facts.get("checks", ()):
+            if (check["state"], check["then"]) == ("breach", "roll_back"):
+                said = after_run.OutputCheckResult(**check).sentence
+                return f"{said}, in {run.slot.key}"
+    return ""
 
 
 def _breach(slots: int, failed: int, usd: float, stated: Rollout) -> str:

@@ -28,14 +28,24 @@ _MOST_APPROVALS: Final = 9
 APPROVALS: Final = "pipelines/evidence/{job}/{version}/approval-*.dsse.json"
 
 
+class UnapprovedError(PolicyError):
+    """The policies refuse a run that more approvals of its version would permit."""
+
+
 def authorise_run(
-    root: Path, reference: str, tenant: str | None, *, role: Role = "production", clock: Clock | None = None
+    root: Path,
+    reference: str,
+    tenant: str | None,
+    *,
+    role: Role = "production",
+    clock: Clock | None = None,
+    dry: bool = False,
 ) -> Decision:
-    """Return the decision on a job that runs a version and publishes its output.
+    """Return the decision on a job that runs a version and publishes its output; a `dry` one is not recorded.
 
     A run in the role shadow publishes nothing. The approvals of the version count as they are today; a run of
     the version in production also answers by the one in canary, which needs them too. For a denial, raise
-    PolicyError with the missing approvals.
+    PolicyError, and UnapprovedError with the missing approvals.
     """
     name, clock = reference.partition("@")[0], clock or SystemClock()
     label, versions = _run_by(root, reference, role, clock)
@@ -52,7 +62,7 @@ def authorise_run(
         return authorise.authorise_publication(root, name, tenant, circumstances=given, dry=dry)
 
     try:
-        return decide(more=0, dry=False)
+        return decide(more=0, dry=dry)
     except PolicyError as error:
         lacking = missing_approvals(lambda more: decide(more=more, dry=True)) if versions else 0
         if not lacking:
@@ -122,12 +132,12 @@ def _counts(root: Path, name: str, version: int, label: str, clock: Clock) -> tu
 
 def _unapproved(
     root: Path, reference: str, label: str, lacking: int, clock: Clock, denied: PolicyError
-) -> PolicyError:
+) -> UnapprovedError:
     from workbench.promotion.job_approvals import approvals_of, command_of
 
     name, _, number = reference.partition("@")
     found = approvals_of(root, name, int(number), label, now=clock.now())
-    return PolicyError(
+    return UnapprovedError(
         f"{denied.message}\n{found.lacks(reference, lacking)}",
         hint=command_of(reference, label),
         policies=denied.policies,

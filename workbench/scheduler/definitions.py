@@ -111,8 +111,8 @@ class DefinitionReader:
         for job in registry.names(self._root, "job"):
             try:
                 found += self._of_job(job, operations.of(job), changed, tenants)
-            except (WorkbenchError, OSError) as error:
-                faults[job] = str(error)
+            except Exception as error:  # noqa: BLE001  of one job, and the others are served
+                faults[job] = str(error) if isinstance(error, WorkbenchError) else _named(error)
         known = {*registry.names(self._root, "job"), *_declared(self._root)}
         for job in sorted(operations.jobs.keys() - known):
             faults.setdefault(f"{OPERATIONS}: jobs.{job}", "there is no job of this name")
@@ -216,6 +216,10 @@ class DefinitionReader:
         return Schedule.parse(
             stated["cron"], stated.get("timezone", "UTC"), where=f"{job}@{number}: schedule"
         )
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _declared(root: Path) -> set[str]:

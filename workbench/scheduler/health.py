@@ -128,12 +128,11 @@ def _answering(answer: Callable[[], tuple[int, Any]]) -> Callable[[Request], Any
 def _readiness(server: JobServer) -> tuple[int, dict[str, Any]]:
     """Return 200 when the loop runs, the ledger answers and every definition is served, else 503."""
     since = time.monotonic() - server.ticked if server.ticked else None
+    faults = len(server.definitions.faults) + len(server.faults.open)
     checks = {
         "loop": "ok" if since is not None and since < STALE_S else "no look at the schedule was completed",
         "ledger": "ok" if not server.fault else f"not available: {server.fault.partition(':')[0]}",
-        "definitions": "ok"
-        if not server.definitions.faults
-        else f"{len(server.definitions.faults)} not served: the log and /jobs say why",
+        "definitions": "ok" if not faults else f"{faults} not served: the log and /jobs say why",
     }
     ready = all(said == "ok" for said in checks.values())
     return (200 if ready else 503), {"status": "ready" if ready else "not ready", "checks": checks}
@@ -155,7 +154,7 @@ def _jobs(server: JobServer) -> dict[str, Any]:
             }
             for item in server.definitions.found
         ],
-        "faults": dict(server.definitions.faults),
+        "faults": {**server.definitions.faults, **server.faults.open},
     }  # fmt: skip
 
 
@@ -187,7 +186,10 @@ class _ServerMetrics(Collector):
             "waiting": ("Runs of the ledger that wait.", server.waiting),
             "capacity": ("Runs that this server starts at once.", server.capacity),
             "definitions": ("Definitions that are served.", len(server.definitions.found)),
-            "faults": ("Definitions and files that cannot be served.", len(server.definitions.faults)),
+            "faults": (
+                "Definitions and files that cannot be served, and work of jobs that failed.",
+                len(server.definitions.faults) + len(server.faults.open),
+            ),
             "pauses": ("Pauses of jobs.", len(server.pauses)),
             "up": ("Whether the last look succeeded.", int(not server.fault and server.ticked > 0)),
         }
@@ -197,6 +199,8 @@ class _ServerMetrics(Collector):
         for outcome, count in sorted(dict(server.measures.outcomes).items()):
             outcomes.add_metric([outcome], count)
         yield outcomes
+        text = "Errors of single jobs in the looks of this server."
+        yield CounterMetricFamily("workbench_jobs_job_faults", text, value=server.faults.count)
         yield HistogramMetricFamily(
             "workbench_jobs_start_delay_seconds", "Seconds from due to started.",
             buckets=server.measures.buckets(), sum_value=server.measures.delay_s,

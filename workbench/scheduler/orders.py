@@ -12,9 +12,9 @@ from workbench import files, registry
 from workbench.audit import Act, audited
 from workbench.config.operations import JobOperation, load_operations
 from workbench.context import Clock
-from workbench.errors import ConfigError, NotFoundError
+from workbench.errors import ConfigError, NotFoundError, RefusedError
+from workbench.jobs import after_run, slots
 from workbench.jobs import run as jobs
-from workbench.jobs import slots
 from workbench.jobs import spec as jobspec
 from workbench.jobs.ledger import JobLedger, RunOrder, Slot
 from workbench.jobs.overview import JobTable
@@ -98,13 +98,26 @@ def pause(root: Path, ledger: JobLedger, job: str, *, tenant: str = "", reason: 
     return f"{name} is paused: no server or timer starts a run of it\nnext: {again}"
 
 
-def resume(root: Path, ledger: JobLedger, job: str, *, tenant: str = "") -> str:
-    """End the pauses of a job, or of one of its tenants; NotFoundError when there is none."""
+def resume(root: Path, ledger: JobLedger, job: str, *, tenant: str = "", reason: str = "") -> str:
+    """End the pauses of a job, or of one of its tenants; NotFoundError when there is none.
+
+    A version that another model than its judged one answered is judged anew as another version, which is not
+    paused. To end its pause without that takes a reason: RefusedError otherwise.
+    """
     _check_known(root, job)
-    act = Act(activity="resume", principal=mover(root).principal, type="Job", name=job, tenant=tenant)
-    with audited(root, act):
+    reason = " ".join(reason.split())
+    act = Act(
+        activity="resume", principal=mover(root).principal, type="Job", name=job, tenant=tenant, reason=reason
+    )
+    with audited(root, act) as facts:
+        pauses = [pause for pause in ledger.pauses() if pause.job == job]
+        unjudged = [pause for pause in pauses if pause.tenant == tenant and pause.version]
+        if unjudged and not reason:
+            raise RefusedError(after_run.said_of(unjudged[0]), hint=after_run.hint_of(unjudged[0]))
+        if unjudged:
+            facts["ungated"] = [f"{job}@{pause.version}" for pause in unjudged]
         if not ledger.resume(job, tenant):
-            paused = sorted({pause.tenant for pause in ledger.pauses() if pause.job == job} - {""})
+            paused = sorted({pause.tenant for pause in pauses} - {""})
             hint = f"workbench jobs resume {job} --tenant {paused[0]}" if paused else "workbench jobs list"
             raise NotFoundError(
                 f"job {job!r} is not paused" + (f" for {tenant!r}" if tenant else ""), hint=hint

@@ -24,12 +24,10 @@ from workbench.jobs import spec as jobspec
 from workbench.jobs.ledger import open_ledger
 from workbench.jobs.roles import version_in_role, withdrawn_in
 from workbench.jobs.spec import JobSpec
-from workbench.layout import EXECUTED, STATE
+from workbench.layout import EXECUTED, PANEL
 from workbench.notebooks import canonical, inspection
 from workbench.notebooks.inspection import Notebook
 
-#: What the panel keeps: its list, the copies that it hands over, and what comes back.
-PANEL: Final = STATE / "panel"
 #: The panel's parameters that are options of `workbench jobs run`; `job` chooses between jobs of one task.
 OPTIONS: Final = ("at", "input", "tenant")
 _PAGE: Final = "docs/notebook-jobs.md"

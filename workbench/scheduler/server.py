@@ -20,6 +20,7 @@ from workbench.jobs.ledger import Host, JobLedger, JobRun, Pause, ServerRow
 from workbench.scheduler.children import RunProcess, Starter
 from workbench.scheduler.definitions import DefinitionReader, Definitions
 from workbench.scheduler.due import ON_TIME_S
+from workbench.scheduler.faults import JobFaults
 from workbench.scheduler.firing import Firing
 from workbench.scheduler.measures import ServerMeasures
 from workbench.scheduler.settling import Settling
@@ -86,9 +87,12 @@ class JobServer:
         self.row = _row(started, self.options.address)
         # In fast motion a look takes minutes of the clock.
         on_time = max(ON_TIME_S, _LOOK_S * self.options.speed)
-        self.firing = Firing(self._ledger, parts.teller, since=started, on_time_s=on_time)
-        self.settling = Settling(self._ledger, parts.teller, self._clock)
+        self.faults = JobFaults(self._clock, self._tell_fault)
+        self.firing = Firing(self._ledger, parts.teller, self.faults, since=started, on_time_s=on_time)
+        self.settling = Settling(self._ledger, parts.teller, self._clock, self.faults)
         self._others: dict[str, JobRun] = {}
+        #: The jobs of the runs in `children`.
+        self._jobs: dict[str, str] = {}
         #: The runs that were due and wait for another one of their job and tenant.
         self._behind: set[str] = set()
         self._last: dict[str, float] = {}
@@ -104,17 +108,16 @@ class JobServer:
         """Do what is to be done now; return the seconds until the next look.
 
         An error of the ledger is kept in `fault`, and the work is tried again at the next look: nothing that
-        is due is forgotten before its line is written.
+        is due is forgotten before its line is written. An error of one job is kept in `faults`, and delays no
+        other job.
         """
         try:
-            self._tick()
-        except (WorkbenchError, OSError) as error:
-            fault = f"{type(error).__name__}: {error}"
-            if fault != self.fault:
-                _log.error("the server tries again: %s", fault)
-            self.fault = fault
+            fault = self._tick()
+        except Exception as error:  # noqa: BLE001  a server that ends serves no job any more
+            self._note_fault(_said(error))
             return _AGAIN_S
-        self.fault, self.ticked = "", time.monotonic()
+        self._note_fault(fault)
+        self.ticked = time.monotonic()
         self._set_pace(1.0 if self.children else self.options.speed)
         return self._pause()
 
@@ -126,15 +129,18 @@ class JobServer:
         if not ended or self.children or self.fault or not self.ticked:
             return False
         now = self._clock.now()
+        try:
+            left = self._ledger.unfinished()
+        except WorkbenchError:
+            return False  # the next look says why
         return not any(
-            run.state != "waiting" or _is_ready(run, now) or run.run in self._behind
-            for run in self._ledger.unfinished()
+            run.state != "waiting" or _is_ready(run, now) or run.run in self._behind for run in left
         )
 
     def end(self) -> None:
         """Kill the runs that still have a process of this server, and let their slots wait again."""
-        for child in self.children.values():
-            child.kill()
+        for run, child in self.children.items():
+            self._try(f"ending run {run}", child.kill)
         for run in list(self.children):  # all are killed before the ledger may be away
             self._try(f"run {run} waits again", partial(self._give_back, run))
             del self.children[run]
@@ -146,28 +152,77 @@ class JobServer:
     def poll(self) -> None:
         """Settle the runs of this server whose process ended."""
         for run, child in list(self.children.items()):
-            code = child.poll()
-            if code is not None:
-                del self.children[run]
-                self._settle(self._ended(run, child, code))
+            ended = None
+            with self.faults.of(self._jobs.get(run, ""), f"following run {run}"):
+                ended = self._polled(run, child)
+            if ended is not None:
+                self._settle(ended)
 
-    def _tick(self) -> None:
-        now = self._clock.now()
-        if self._is_time("reload", _RELOAD_S):
-            self._reload()
-        if self._is_time("beat", _BEAT_S):
-            self._ledger.beat_server(self.row)
-        if self._is_time("recent", _RECENT_S):
-            self.settling.settle_recent(now)
-        self.poll()
-        if self._is_time("others", _OTHERS_S):
-            self._look_at_others()
+    def _polled(self, run: str, child: RunProcess) -> JobRun | None:
+        """Return the run of a process that ended, None while it lives; the process is then forgotten.
+
+        It is kept while the ledger does not answer: nobody else would find the line that it left open.
+        """
+        try:
+            code = child.poll()
+            if code is None:
+                return None
+            found = self._ended(run, child, code)
+        except UnavailableError:
+            raise
+        except Exception:
+            self._forget(run)
+            raise
+        self._forget(run)
+        return found
+
+    def _forget(self, run: str) -> None:
+        self.children.pop(run, None)
+        self._jobs.pop(run, None)
+
+    def _tick(self) -> str:
+        """Do what is to be done now; return the error of a step that another look may do, "" without."""
+        now, until = self._clock.now(), self.options.until
+        steps: list[tuple[str, float, Callable[[], object]]] = [
+            ("reload", _RELOAD_S, self._reload),
+            ("beat", _BEAT_S, lambda: self._ledger.beat_server(self.row)),
+            ("recent", _RECENT_S, lambda: self.settling.settle_recent(now)),
+            ("poll", 0.0, self.poll),
+            ("others", _OTHERS_S, self._look_at_others),
+            ("pauses", 0.0, self._look_at_pauses),
+            ("fire", 0.0, lambda: self.firing.fire(now if until is None else min(now, until), self.pauses)),
+            ("replace", 0.0, self._replace),
+            ("late", 0.0, lambda: self.settling.tell_late(now)),
+            ("start", 0.0, self._start),
+        ]
+        return "; ".join(filter(None, (self._step(*step) for step in steps)))
+
+    def _step(self, name: str, seconds: float, work: Callable[[], object]) -> str:
+        """Do a step of a look when it is time; return its error, so that the later steps are done.
+
+        UnavailableError is raised, except by `reload`: the definitions before are served.
+        """
+        if seconds and not self._is_time(name, seconds):
+            return ""
+        try:
+            work()
+        except Exception as error:
+            if isinstance(error, UnavailableError) and name != "reload":
+                raise
+            return _said(error)
+        return ""
+
+    def _look_at_pauses(self) -> None:
         self.pauses = self._ledger.pauses()
-        until = self.options.until
-        self.firing.fire(now if until is None else min(now, until), self.pauses)
-        self._replace()
-        self.settling.tell_late(now)
-        self._start()
+
+    def _note_fault(self, fault: str) -> None:
+        if fault and fault != self.fault:
+            _log.error("the server tries again: %s", fault)
+        self.fault = fault
+
+    def _tell_fault(self, job: str, text: str) -> None:
+        channels = self.definitions.operations.of(job).notify
+        self._parts.teller.fault(job, channels, when=self._clock.now(), detail=text)
 
     def _is_time(self, what: str, seconds: float) -> bool:
         """Return whether some seconds of the machine have passed since this was last done."""
@@ -219,7 +274,8 @@ class JobServer:
         outcome = run.outcome or run.state
         _log.info("%s: %s (run %s, attempt %d)", run.slot.key, outcome, run.run, run.attempt)
         self._try(f"the trials of {run.slot.job}", lambda: self._parts.after_run(run.slot.job))
-        self.settling.settle(run)
+        with self.faults.of(run.slot.job, f"settling {run.slot.key}"):
+            self.settling.settle(run)
 
     def _try(self, what: str, work: Callable[[], object]) -> None:
         """Do work whose failure delays no run; the log has its error."""
@@ -230,16 +286,23 @@ class JobServer:
 
     def _replace(self) -> None:
         """End the runs whose place a newer slot takes."""
-        while self.firing.replaced:
-            run = self.firing.replaced.pop()
-            try:
-                self._ledger.cancel(run.run, "replaced", "a newer slot is due, and overlap is replace")
-            except WorkbenchError as error:
-                if isinstance(error, UnavailableError):
-                    raise
-                continue  # it has ended
-            if child := self.children.pop(run.run, None):
-                child.kill()
+        for run in list(self.firing.replaced):
+            work = f"replacing {run.slot.key}"
+            if not self.faults.left_s(work):
+                with self.faults.of(run.slot.job, work):
+                    self._end_replaced(run)
+                    self.firing.replaced.remove(run)
+
+    def _end_replaced(self, run: JobRun) -> None:
+        try:
+            self._ledger.cancel(run.run, "replaced", "a newer slot is due, and overlap is replace")
+        except UnavailableError:
+            raise
+        except WorkbenchError:
+            return  # it has ended
+        if child := self.children.get(run.run):
+            self._forget(run.run)
+            child.kill()
 
     def _start(self) -> None:
         """Take waiting runs while there is room, and start their processes."""
@@ -257,21 +320,26 @@ class JobServer:
                 self._settle(self._ledger.cancel(run.run, "missed", detail))
             elif busy[_lane(run)] and run.trigger not in _BESIDE:
                 behind += 1
-                later = self._clock.now() + dt.timedelta(seconds=_BEHIND_S)
-                self._ledger.give_back(run.run, later)
-                self._behind.add(run.run)
+                self._put_behind(run)
             else:
                 self._behind.discard(run.run)
-                self._start_run(run)
-                busy[_lane(run)] += 1
+                work = f"starting runs of {run.slot.job}"
+                with self.faults.of(run.slot.job, work):
+                    self._start_run(run)
+                    busy[_lane(run)] += 1
+                if run.run not in self.children:
+                    behind += 1
+                    self._give_back(run.run, self.faults.left_s(work))
+
+    def _put_behind(self, run: JobRun) -> None:
+        """Let a run wait again whose job and tenant run another slot."""
+        self._ledger.give_back(run.run, self._clock.now() + dt.timedelta(seconds=_BEHIND_S))
+        self._behind.add(run.run)
 
     def _start_run(self, run: JobRun) -> None:
         self._set_pace(1.0)
-        try:
-            self.children[run.run] = self._parts.starter.start(run)
-        except OSError:
-            self._give_back(run.run)
-            raise
+        self.children[run.run] = self._parts.starter.start(run)
+        self._jobs[run.run] = run.slot.job
         if run.trigger == "schedule":
             self.measures.count_delay((self._clock.now() - run.slot.at).total_seconds())
         self.settling.watch(run)
@@ -283,10 +351,10 @@ class JobServer:
         deadline = self.definitions.operations.of(run.slot.job).start_deadline_s
         return (self._clock.now() - run.slot.at).total_seconds() > deadline
 
-    def _give_back(self, run: str) -> None:
-        """Let a run of this server wait again, unless it has ended."""
+    def _give_back(self, run: str, seconds: float = 0.0) -> None:
+        """Let a run of this server wait again for some seconds at least, unless it has ended."""
         try:
-            self._ledger.give_back(run, self._clock.now())
+            self._ledger.give_back(run, self._clock.now() + dt.timedelta(seconds=seconds))
         except UnavailableError:
             raise
         except WorkbenchError:
@@ -309,6 +377,10 @@ class JobServer:
             return pause
         left = (upcoming - self._clock.now()).total_seconds() / self._speed
         return max(0.01, min(pause, left))
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _lane(run: JobRun) -> tuple[str, str, str] | None:

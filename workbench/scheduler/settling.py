@@ -7,6 +7,7 @@ import datetime as dt
 from workbench.config.operations import Operations, Retries
 from workbench.context import Clock
 from workbench.jobs.ledger import JobLedger, JobRun, Role, RunOrder
+from workbench.scheduler.faults import JobFaults
 from workbench.scheduler.telling import Teller
 
 #: Outcomes whose slot runs again; after a rollback, with the version before or without the canary.
@@ -16,9 +17,9 @@ _AGAIN = frozenset({"failed", "deadline", "refused", "rolled_back"})
 class Settling:
     """Settles ended runs by the operations of their jobs; to settle a run again changes nothing."""
 
-    def __init__(self, ledger: JobLedger, teller: Teller, clock: Clock) -> None:
+    def __init__(self, ledger: JobLedger, teller: Teller, clock: Clock, faults: JobFaults) -> None:
         self.operations = Operations()
-        self._ledger, self._teller, self._clock = ledger, teller, clock
+        self._ledger, self._teller, self._clock, self._faults = ledger, teller, clock, faults
         #: When each open slot counts as late, and those of them that were told.
         self._late: dict[tuple[str, Role], tuple[dt.datetime, JobRun]] = {}
         self._told: set[tuple[str, Role]] = set()
@@ -56,16 +57,18 @@ class Settling:
         for run in self._ledger.history(since=now - dt.timedelta(days=1), limit=1_000):
             newest.setdefault((run.slot.key, run.role), run)
         for run in newest.values():
-            self.settle(run)
+            with self._faults.of(run.slot.job, f"settling {run.slot.key}"):
+                self.settle(run)
 
     def tell_late(self, now: dt.datetime) -> None:
         """Tell once of each watched slot that has not ended in time."""
         due = [(key, run) for key, (at, run) in self._late.items() if at <= now and key not in self._told]
         for key, run in due:
-            self._told.add(key)
             operation = self.operations.of(run.slot.job)
             detail = f"not finished {operation.late_after_s:g} s after its time"
-            self._teller.slot("late", run.slot, operation.notify, detail=detail)
+            with self._faults.of(run.slot.job, f"telling that {run.slot.key} is late"):
+                self._teller.slot("late", run.slot, operation.notify, detail=detail)
+                self._told.add(key)
 
     def _was_retried(self, run: JobRun) -> bool:
         """Return whether a later run of the slot exists."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -21,6 +22,9 @@ class Teller(Protocol):
     def slot(self, event: Event, slot: Slot, channels: Sequence[str], *, detail: str) -> None:
         """Tell an event of a slot, once."""
 
+    def fault(self, job: str, channels: Sequence[str], *, when: dt.datetime, detail: str) -> None:
+        """Tell that a server cannot serve a job since a moment."""
+
     def run(self, run: JobRun, channels: Sequence[str], *, retried: bool) -> None:
         """Tell what an ended run is, once for its slot, unless a retry follows or nobody needs to know."""
 
@@ -35,6 +39,12 @@ class OutboxTeller:
         """Post an event of a slot, once; nothing without channels."""
         if channels:
             notice = JobNotice.of_slot(event, slot.job, slot.tenant, slot.at, detail=detail)
+            self._ledger.post(PostedNotice(**notice.posting(channels)))
+
+    def fault(self, job: str, channels: Sequence[str], *, when: dt.datetime, detail: str) -> None:
+        """Post that a server cannot serve a job since a moment; nothing without channels."""
+        if channels:
+            notice = JobNotice.of_version("fault", job, 0, when, detail=detail)
             self._ledger.post(PostedNotice(**notice.posting(channels)))
 
     def run(self, run: JobRun, channels: Sequence[str], *, retried: bool) -> None:

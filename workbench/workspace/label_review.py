@@ -66,13 +66,19 @@ def open_review(
     arms = "-".join(re.sub("[^A-Za-z0-9._+-]", "_", item.arm) for item in found)
     return Review(
         runs,
-        ws.cases() if cases is None else cases,
+        _cases_of(ws, found[0]) if cases is None else cases,
         LabelFile(ws.root, ws.name, chosen.get("name") or arms),
         reviewer=ws.context.principal.name,
         k=chosen.get("k", PAIRS),
         seed=ws.use_case.seed if seed is None else seed,
         clock=ws.context.clock,
     )
+
+
+def _cases_of(ws: ReviewingWorkspace, run: Run) -> Dataset:
+    """Return the cases that a run of this process answered, such as a sample; else those of the use case."""
+    known = run.context.dataset if run.context is not None else None
+    return known if known is not None and known.digest == run.dataset_digest else ws.cases()
 
 
 def _run_of(ws: ReviewingWorkspace, run: Run | str) -> Run:

@@ -1,14 +1,27 @@
 """Approving a job's version: who may, what is refused before it is written, and the command."""
 
+# ruff: noqa: F811 - fixtures are imported
+
 from __future__ import annotations
 
 import json
 import shutil
 
 import pytest
-from approved_versions import ADA, BOB, CAROL, SEEDS, acting, approve, clock, issuer, mlvp_repository, trusted
+from approved_versions import (  # noqa: F401 - fixtures
+    ADA,
+    BOB,
+    CAROL,
+    SEEDS,
+    acting,
+    approve,
+    clock,
+    issuer,
+    made,
+    root,
+    trusted,
+)  # fmt: skip
 from click.testing import CliRunner
-from made_jobs import copied, judged_repository
 from made_repositories import git, tree
 from signed_statements import entry_of, key_of
 
@@ -20,20 +33,6 @@ from workbench.layout import AUDIT, AUDIT_KEYS
 from workbench.policy.source import BUILTIN, FOLDER
 
 REASON = "the sample's answers are right"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        acting(patch, ADA)
-        return mlvp_repository(judged_repository(tmp_path_factory.mktemp("mlvp") / "repo"))
-
-
-@pytest.fixture
-def root(made, tmp_path, monkeypatch):
-    """A copy, in which Bob acts."""
-    acting(monkeypatch, BOB)
-    return copied(made, tmp_path / "repo")
 
 
 def refused(root, monkeypatch, error, match, reference="job/answers@2", **given):

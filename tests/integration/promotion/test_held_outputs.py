@@ -1,12 +1,15 @@
 """A run whose output a check or another model holds back: what is kept, said, paused, and asked again."""
 
+# ruff: noqa: F811 - fixtures are imported
+
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from made_jobs import COUNTS, OUTPUTS, copied, frozen, judged_repository
+from made_jobs import COUNTS, OUTPUTS
 from made_repositories import tree
+from told_jobs import promoted, recorded, root, task  # noqa: F401 - fixtures
 
 from workbench import files
 from workbench.audit import Filter, rows_of
@@ -15,28 +18,10 @@ from workbench.errors import RefusedError
 from workbench.jobs import run as jobs
 from workbench.jobs import runner
 from workbench.jobs.runner import WorkerResult
-from workbench.jobs.slots import RunRequest
 from workbench.layout import AUDIT, AUDIT_KEYS, judge_tape_of
-from workbench.repository import environments
 from workbench.testing.fakes import FakeClock
 
 CLOCK = FakeClock("2026-11-25T01:02:03Z")
-
-
-@pytest.fixture(scope="module")
-def promoted(tmp_path_factory):
-    root = judged_repository(tmp_path_factory.mktemp("promoted") / "repo")
-    frozen(root, 1, label="production", sample_outputs={n: files.digest(d) for n, d in OUTPUTS.items()})
-    return root
-
-
-@pytest.fixture
-def root(promoted, tmp_path, monkeypatch):
-    monkeypatch.setattr(environments, "python_of", lambda root, lock, install_hint: Path("python"))
-    root = copied(promoted, tmp_path / "repo")
-    (root / ".git/info/exclude").write_text(".workbench/\npublished/\npipelines/operations.yaml\n")
-    monkeypatch.chdir(root)
-    return root
 
 
 @pytest.fixture
@@ -58,22 +43,8 @@ def answers(monkeypatch):
     return model
 
 
-def recorded(model):
-    entry = {
-        "key": "k" * 64, "operation": "chat", "result": {"events": [{"model": model}]},
-        "target": {"name": "tiny@1"},
-    }  # fmt: skip
-    return files.canonical(entry) + b"\n"
-
-
 def run(root, **given):
-    usual = {
-        "reference": "answers",
-        "input": "data/inbox/sample.jsonl",
-        "at": "2026-11-24T06:00Z",
-        "show": False,
-    }
-    return jobs.run(root, RunRequest(**{**usual, "clock": CLOCK, **given}))
+    return jobs.run(root, task(**given))
 
 
 def operated(root, text):
@@ -113,6 +84,18 @@ def test_a_check_may_take_the_version_back(root, answers):
     taken = run(root)
     assert (taken.outcome, taken.exit_code, last(root).outcome) == ("rolled_back", 1, "rolled_back")
     assert "taken back" in str(taken)
+
+
+def test_a_check_of_an_output_with_too_many_broken_rows_counts_too(root, answers, monkeypatch):
+    monkeypatch.setitem(COUNTS, "held", True)
+    assert run(root).outcome == "held" and "1 of 2 rows broken" in last(root).detail
+    operated(root, "jobs: {answers: {checks: {quarantined_rate: {max: 0.1, then: roll_back}}}}\n")
+    taken = run(root)
+    assert (taken.outcome, last(root).outcome) == ("rolled_back", "rolled_back")
+    assert last(root).detail.startswith(f"1 of 2 rows broken: {taken.folder}")
+    assert "quarantined_rate 0.5, at most 0.1" in last(root).detail
+    assert taken.folder.endswith(".parquet") and (root / taken.folder).is_file()
+    assert not (root / "published").exists()
 
 
 def test_a_check_that_only_tells_publishes_and_says_it(root, answers):

@@ -1,5 +1,7 @@
 """Approvals of a job's version: who may give one, which count, and what production asks of them."""
 
+# ruff: noqa: F811 - fixtures are imported
+
 from __future__ import annotations
 
 import dataclasses
@@ -7,7 +9,7 @@ import shlex
 import shutil
 
 import pytest
-from approved_versions import (
+from approved_versions import (  # noqa: F401 - fixtures
     ADA,
     BOB,
     CAROL,
@@ -18,22 +20,25 @@ from approved_versions import (
     approve,
     clock,
     committed,
+    made,
     mlvp_repository,
+    root,
     trusted,
 )  # fmt: skip
 from hypothesis import given
 from hypothesis import strategies as st
-from made_jobs import copied, judged_repository
+from made_jobs import copied
 from made_repositories import git, saved, tree
 from signed_statements import entry_of, key_of
 
 from workbench import files, registry
 from workbench.attestations import Envelope, Statement, Subject, Trust, folder_of, store
 from workbench.attestations.trust import KEYS
+from workbench.diagnostics.operations import unapproved
 from workbench.errors import ConfigError, PolicyError, RefusedError, WorkbenchError
 from workbench.jobs.ledger import open_ledger
 from workbench.policy import source as policies
-from workbench.promotion import evidence, requirements
+from workbench.promotion import evidence
 from workbench.promotion.job_approvals import APPROVAL, ApprovalRules, JobApproval, approvals_of, covers
 from workbench.promotion.promote import ReleaseOptions, promote, rollback
 from workbench.promotion.release_rights import release_rights
@@ -41,21 +46,6 @@ from workbench.promotion.run_rights import APPROVALS, authorise_run
 
 FOLDER = folder_of("answers", 2)
 REASON = "the sample's answers are right"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        acting(patch, ADA)
-        return mlvp_repository(judged_repository(tmp_path_factory.mktemp("mlvp") / "repo"))
-
-
-@pytest.fixture
-def root(made, tmp_path, monkeypatch):
-    """A copy, in which Bob acts; models are assessed elsewhere."""
-    monkeypatch.setattr(requirements, "not_assessed", lambda *_: [])
-    acting(monkeypatch, BOB)
-    return copied(made, tmp_path / "repo")
 
 
 def order(**given):
@@ -155,6 +145,26 @@ def test_a_run_asks_for_the_approvals_as_they_are_on_its_day(root):
     approve(root, revoke=True)
     with pytest.raises(PolicyError, match="revoked"):
         authorise_run(root, "answers", None, clock=clock())
+
+
+def test_a_check_warns_of_a_version_in_production_whose_approvals_do_not_suffice(root):
+    (warned,) = unapproved(root, clock=clock())
+    assert (warned.what, warned.warning) == ("job answers in production", True)
+    assert "job/answers@1 lacks 1 approval" in warned.problem
+    assert "workbench approve job/answers@1" in warned.problem
+    approve(root, "job/answers@1")
+    assert list(unapproved(root, clock=clock())) == []
+    promote(root, "job/answers@2", order(label="canary", commit=True))
+    assert "lacks" in next(unapproved(root, clock=clock())).problem, (
+        "production's run answers by the canary too"
+    )
+
+
+def test_a_check_warns_of_no_job_that_needs_no_approval(root):
+    params = (root / "params.yaml").read_text().replace("phase: mlvp", "phase: mvp")
+    saved(root, "Phase mvp", **{"params.yaml": params})
+    assert authorise_run(root, "answers", None, clock=clock(), dry=True).allowed
+    assert list(unapproved(root, clock=clock())) == []
 
 
 def test_a_phase_that_is_edited_and_not_committed_ends_no_demand(root):

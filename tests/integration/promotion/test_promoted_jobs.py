@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from made_jobs import PARAMS, clean, copied, frozen, judged_repository, judged_run
 from made_repositories import git, saved, tree
+from told_jobs import recorded
 
 from workbench import files, layout, registry
 from workbench.errors import ConfigError, CorruptError, UnavailableError
@@ -83,6 +84,19 @@ def test_what_is_in_production_and_committed_is_not_promoted_again(root, gives):
     assert {k: v for k, v in tree(root).items() if not k.startswith(told)} == {
         k: v for k, v in before.items() if not k.startswith(told)
     }
+
+
+def test_the_same_answers_of_another_model_make_another_version(root):
+    """Its gate judged that model, so that a version which another model paused has one that is not."""
+    tape = layout.judge_tape_of("answers")
+    saved(root, "Judged", **{str(tape): recorded("tiny-1").decode()})
+    promoted(root, commit=True)
+    with pytest.raises(ConfigError, match="nothing to promote"):
+        promoted(root)
+    saved(root, "Judged anew", **{str(tape): recorded("tiny-2").decode()})
+    assert promoted(root, commit=True).version == 2
+    with pytest.raises(ConfigError, match="nothing to promote: job/answers@2"):
+        promoted(root)
 
 
 def test_a_promotion_that_was_not_committed_is_finished_and_makes_no_second_version(root):

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from told_jobs import AT, promoted, root, task  # noqa: F401 - fixtures
+from told_jobs import AT, promoted, recorded, root, task  # noqa: F401 - fixtures
 
 from workbench import files, registry
+from workbench.audit import Filter, rows_of
+from workbench.config.operations import OPERATIONS
 from workbench.errors import RefusedError, UnavailableError
 from workbench.experiments.batch import ATTEMPTS
 from workbench.experiments.inputs import read
@@ -23,8 +25,10 @@ from workbench.jobs import publishing, runner, trial_runs
 from workbench.jobs import run as jobs
 from workbench.jobs.ledger import Slot, open_ledger
 from workbench.jobs.runner import WorkerResult
+from workbench.layout import AUDIT, AUDIT_KEYS, judge_tape_of
 from workbench.promotion.promote import ReleaseOptions, promote
 from workbench.promotion.rollout import rollout_of, settle_trials
+from workbench.scheduler import orders
 from workbench.testing.fakes import FakeClock
 
 ROWS = [{"id": f"r-{n:02}", "tenant": "acme", "question": "When?"} for n in range(40)]
@@ -41,6 +45,9 @@ class Workers:
         self.held: set[int] = set()
         self.says: dict[int, str] = {}
         self.seconds: dict[int, float] = {}
+        #: What each version's attempts say, and the model that its answers name.
+        self.attempts: dict[int, dict[str, object]] = {}
+        self.models: dict[int, str] = {}
 
     def __call__(self, request, *, python, folder, seconds, tick=lambda: None) -> WorkerResult:
         version = int(Path(request.journal).stem)
@@ -60,7 +67,12 @@ class Workers:
         quarantined = [(row.number, row.id, row.tenant, "task") for row in broken]
         pl.DataFrame(quarantined, schema=schema, orient="row").write_parquet(out / "quarantine.parquet")
         record = {"port": "model", "recorded_latency_s": self.seconds.get(version, 1.0), "cost_usd": 0.001}
-        lines = [{"case": name, "tenant": "acme", "records": [record]} for name in good]
+        told = self.attempts.get(version, {})
+        lines = [{"case": name, "tenant": "acme", "records": [record], **told} for name in good]
+        if version in self.models:
+            # The judge's tape lies in the exported code of the version.
+            files.write_atomic(Path(request.root) / judge_tape_of("answers"), recorded("tiny-1"))
+            files.write_atomic(Path(request.home) / request.journal, recorded(self.models[version]))
         files.write_atomic(out.with_name(ATTEMPTS), "".join(f"{json.dumps(x)}\n" for x in lines).encode())
         counts = {
             "rows": len(rows), "answered": len(good), "quarantined": len(broken), "broken_input": 0,
@@ -90,6 +102,11 @@ def run(root, **given):
 def lines(root):
     found = open_ledger(root, FakeClock()).history("answers")
     return sorted((item.role, item.version, item.outcome, item.rows) for item in found)
+
+
+def guards_of(root):
+    (report,) = rollout_of(root, open_ledger(root, FakeClock()), "answers").trials
+    return {item.metric: (item.n, item.mean) for item in report.guards}
 
 
 def slot():
@@ -180,6 +197,132 @@ def test_a_version_that_is_named_runs_without_its_canary(root, workers):
     assert list(workers.asked) == [1]
 
 
+# -- guards that are scores of answers
+
+
+PASSAGES = [{"id": "p", "source": "s", "text": "46 euros"}]
+SAYS = {
+    "grounded": {"output": '{"text":"46 euros"}', "passages": PASSAGES},
+    "half": {"output": '{"text":"46 dollars"}', "passages": PASSAGES},
+    "wrong type": {"error": "invalid_output: no JSON", "passages": []},
+}  # fmt: skip
+GUARDED = b"defaults: {rollout: {guards: {grounded: 0.1, schema: 0.1}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("says", "grounded", "schema"), [("half", (10, -0.5), (10, 0)), ("wrong type", (0, None), (10, -1))]
+)
+def test_a_canary_is_guarded_by_the_scores_of_its_answers(root, workers, says, grounded, schema):
+    on_trial(root, "canary", share=0.25)
+    files.write_atomic(root / OPERATIONS, GUARDED)
+    workers.attempts = {1: SAYS["grounded"], 2: SAYS[says]}
+    run(root)
+    guards = guards_of(root)
+    assert guards == {"grounded": grounded, "schema": schema}
+
+
+@pytest.mark.parametrize("first", ["production", "shadow"])
+def test_a_shadow_is_guarded_by_the_mean_scores_of_its_slots(root, workers, first):
+    on_trial(root, "shadow")
+    files.write_atomic(root / OPERATIONS, GUARDED)
+    workers.attempts = {1: SAYS["grounded"], 2: SAYS["half"]}
+    for role in sorted(["production", "shadow"], key=lambda role: role != first):
+        run(root, role=role)
+    assert guards_of(root) == {"grounded": (1, -0.5), "schema": (1, 0)}
+
+
+def test_attempts_in_the_form_of_another_version_have_no_scores(root, workers):
+    on_trial(root, "canary", share=0.25)
+    files.write_atomic(root / OPERATIONS, GUARDED)
+    workers.attempts = {1: SAYS["grounded"], 2: {"output": "no JSON", "passages": [{"text": 3}]}}
+    assert run(root).outcome == "published"
+    assert guards_of(root)["grounded"] == (0, None)
+
+
+# -- checks and models of a canary's own rows
+
+
+def test_a_canary_whose_rows_breach_a_check_is_taken_back_and_production_answers_them(root, workers):
+    on_trial(root, "canary", share=0.25)
+    checks = "{quarantined_rate: {max: 0.1, then: roll_back}, rows: {min: 30, then: roll_back}}"
+    files.write_atomic(root / OPERATIONS, f"defaults: {{checks: {checks}}}\n".encode())
+    workers.broken, workers.held = {2: {f"r-{n:02}" for n in range(40)}}, {2}
+    done = run(root)
+    assert len(texts(root / done.folder)) == 40 and not done.manifest.canary
+    ledger = open_ledger(root, FakeClock())
+    (taken,) = settle_trials(root, ledger, "answers", clock=FakeClock())
+    assert taken.order.reason.startswith("quarantined_rate 1, at most 0.1") and taken.labels == {"canary": 0}
+    assert registry.load(root, "job", "answers").labels["production"] == 1
+
+
+def test_a_check_that_only_holds_costs_the_canary_its_rows_and_not_its_label(root, workers):
+    on_trial(root, "canary", share=0.25)
+    files.write_atomic(root / OPERATIONS, b"defaults: {checks: {unanswered_rate: {max: 0.3}}}\n")
+    workers.broken = {2: {f"r-{n:02}" for n in range(40)}}
+    assert run(root).outcome == "published"
+    assert lines(root)[0][:3] == ("canary", 2, "failed")
+    assert "unanswered_rate 1" in open_ledger(root, FakeClock()).history("answers", role="canary")[0].detail
+    (report,) = rollout_of(root, open_ledger(root, FakeClock()), "answers").trials
+    assert (report.failed, report.breach, report.guards[0].mean) == (1, "", -1)
+
+
+def test_a_rate_of_few_rows_that_chance_explains_is_no_breach_of_a_canary(root, workers):
+    on_trial(root, "canary", share=0.25)
+    checks = "{quarantined_rate: {max: 0.05, then: roll_back}}"
+    files.write_atomic(root / OPERATIONS, f"defaults: {{checks: {checks}}}\n".encode())
+    run(root, at="2026-11-23T06:00Z")
+    first = workers.asked[2][0]
+    workers.broken = {2: {first}}  # a tenth of the canary's rows, and not surely above the bound
+    assert run(root).manifest.canary["rows"] == len(workers.asked[2]) // 2 == 10
+    assert settle_trials(root, open_ledger(root, FakeClock()), "answers", clock=FakeClock()) == []
+
+
+def test_a_canary_that_another_model_answers_is_paused_told_and_resumed_with_a_reason_only(root, workers):
+    on_trial(root, "canary", share=0.25)
+    files.write_atomic(root / OPERATIONS, b"channels: {log: {file: n.jsonl}}\ndefaults: {notify: [log]}\n")
+    workers.models = {1: "tiny-1", 2: "tiny-2"}
+    done = run(root)
+    assert (done.outcome, len(texts(root / done.folder)), done.manifest.canary) == ("published", 40, {})
+    ledger = open_ledger(root, FakeClock())
+    [pause] = ledger.pauses()
+    assert (pause.version, "tiny-2 answered, tiny-1 was judged" in pause.reason) == (2, True)
+    for _ in range(2):
+        assert settle_trials(root, ledger, "answers", clock=FakeClock()) == []
+    [notice] = ledger.notices("answers")
+    assert (notice.event, notice.payload["version"]) == ("model_changed", 2)
+    found = rollout_of(root, ledger, "answers")
+    assert "answers@2 is paused" in str(found) and (found.trials[0].failed, found.trials[0].slots) == (0, 0)
+    workers.asked.clear()
+    assert run(root, at="2026-11-23T06:00Z").outcome == "published" and list(workers.asked) == [1]
+    with pytest.raises(RefusedError, match="answers@2 is paused") as caught:
+        orders.resume(root, ledger, "answers")
+    assert "make repro LIVE=1 RECORD=1" in caught.value.hint and ledger.pauses() == [pause]
+    orders.resume(root, ledger, "answers", reason="the endpoint is back")
+    act = rows_of(root / AUDIT, Filter(action="resume"), root / AUDIT_KEYS)[-1]
+    assert act["facts"]["ungated"] == ["answers@2"] and act["reason_uid"]
+    workers.models = {1: "tiny-1", 2: "tiny-1"}
+    assert run(root, at="2026-11-22T06:00Z").manifest.canary["version"] == 2
+
+
+def test_a_shadow_that_another_model_answers_is_paused(root, workers):
+    on_trial(root, "shadow")
+    workers.models = {2: "tiny-2"}
+    assert run(root, role="shadow").outcome == "held"
+    with pytest.raises(RefusedError, match="answers@2 is paused"):
+        run(root, role="shadow")
+    workers.models = {}
+    assert run(root).outcome == "published"
+
+
+def test_a_shadow_whose_output_breaches_a_check_is_taken_back(root, workers):
+    on_trial(root, "shadow")
+    checks = "{rows: {max: 10, then: roll_back}}"
+    files.write_atomic(root / OPERATIONS, f"jobs: {{answers: {{checks: {checks}}}}}\n".encode())
+    assert run(root, role="shadow").outcome == "shadowed"
+    (taken,) = settle_trials(root, open_ledger(root, FakeClock()), "answers", clock=FakeClock())
+    assert taken.order.reason.startswith("rows 40, at most 10") and taken.labels == {"shadow": 0}
+
+
 # -- shadow
 
 
@@ -202,8 +345,7 @@ def test_a_shadow_is_kept_compared_and_not_published_whichever_ends_first(root, 
     (report,) = rollout_of(root, open_ledger(root, FakeClock()), "answers").trials
     guards = {item.metric: (item.n, item.mean) for item in report.guards}
     assert guards["success"] == (40, pytest.approx(-1 / 40)) and guards["agreement"] == (39, 0)
-    if first == "production":  # a shadow that ended first has its rows' seconds no more
-        assert guards["latency"] == (1, pytest.approx(-2 / 3)) and guards["cost"] == (1, 0)
+    assert guards["latency"] == (1, pytest.approx(-2 / 3)) and guards["cost"] == (1, 0)
 
 
 def test_a_shadow_of_another_input_is_not_compared(root, workers):

@@ -37,7 +37,8 @@ CRONTAB = """\
 # Or, as root: a file /etc/cron.d/workbench-answers with the user's name before `cd`.
 # When a run fails, cron mails the last 30 lines of its log to MAILTO.
 30 2 1 * 1-5 cd /repo && /bin/mkdir -p .workbench/state/jobs && \
-{ /repo/.venv/bin/workbench jobs run answers >> .workbench/state/jobs/answers.log 2>&1 || \
+{ /usr/bin/find .workbench/state/jobs/answers.log -size +9999k -exec /bin/mv -f {} {}.1 ';' 2> /dev/null; \
+/repo/.venv/bin/workbench jobs run answers >> .workbench/state/jobs/answers.log 2>&1 || \
 { code=$?; /usr/bin/tail -n 30 .workbench/state/jobs/answers.log; exit $code; }; }
 """
 SERVICE = """\
@@ -156,7 +157,7 @@ def test_every_path_reaches_the_shell_whole_through_every_cron(folder, program):
     for read in (as_debian(command), as_vixie(command)):
         words = shlex.split(read)
         assert words[:2] == ["cd", str(awkward.root)]
-        assert words[words.index("{") + 1 :][:2] == ["/" + program, "jobs"]
+        assert words[words.index("/dev/null;") + 1 :][:2] == ["/" + program, "jobs"]
 
 
 def test_the_variables_of_a_run_are_named_and_read_from_a_file_of_their_own():

@@ -24,6 +24,8 @@ _FOR_CRON = str.maketrans({"'": "'\"'\"'", "\\": "\\''", "%": "'\\%'"})
 _LONGEST = 998
 #: Lines of the log that cron mails when a run failed.
 _MAILED = 30
+#: Kilobytes above which a run begins a new log; the one before is kept until the next time.
+_MOST_LOG_KB = 9_999
 
 
 def to_cron(entry: JobEntry, *, system_timezone: str, now: dt.datetime) -> str:
@@ -56,7 +58,10 @@ def to_cron(entry: JobEntry, *, system_timezone: str, now: dt.datetime) -> str:
 
 
 def _command(entry: JobEntry) -> str:
-    """Return the shell command of the line; its output goes into a log, and its exit code is the run's."""
+    """Return the shell command of the line; its output goes into a log, and its exit code is the run's.
+
+    A log that is large is renamed first: what still runs writes on into the renamed one.
+    """
     log = f".workbench/state/jobs/{entry.name}.log"
     run = " ".join(_cron_word(word) for word in entry.command)
     start = f"cd {_cron_word(str(entry.root))} && /bin/mkdir -p .workbench/state/jobs"
@@ -64,7 +69,8 @@ def _command(entry: JobEntry) -> str:
         start += f' && set -a && . "$HOME/.config/workbench/{entry.name}.env" && set +a'
     # cron's PATH is unknown: every program has its whole path.
     mailed = f"code=$?; /usr/bin/tail -n {_MAILED} {log}; exit $code"
-    return f"{start} && {{ {run} >> {log} 2>&1 || {{ {mailed}; }}; }}"
+    renamed = f"/usr/bin/find {log} -size +{_MOST_LOG_KB}k -exec /bin/mv -f {{}} {{}}.1 ';' 2> /dev/null"
+    return f"{start} && {{ {renamed}; {run} >> {log} 2>&1 || {{ {mailed}; }}; }}"
 
 
 def _variables(entry: JobEntry) -> list[str]:

@@ -1,5 +1,6 @@
 """The queue of the ledger: which slots fired, which runs wait, and which of them is next."""
 
+# ruff: noqa: S608 - only conditions of this file are put in; values are bound
 from __future__ import annotations
 
 import datetime as dt
@@ -27,28 +28,41 @@ _WAITS = (
     " ORDER BY number LIMIT 1"
 )
 _LATER_ATTEMPTS = "DELETE FROM fired WHERE job = ? AND tenant = ? AND at = ? AND role = ? AND attempt > 1"
-_NEXT = """
-SELECT waits.run, waits.job, waits.tenant FROM runs AS waits
-LEFT JOIN (SELECT job, count(*) AS runs FROM runs WHERE alive GROUP BY job) AS of_job
-ON of_job.job = waits.job
-LEFT JOIN (SELECT tenant, count(*) AS runs FROM runs WHERE alive GROUP BY tenant) AS of_tenant
-ON of_tenant.tenant = waits.tenant
-LEFT JOIN (SELECT tenant, count(*) AS runs FROM runs WHERE alive AND server = ? GROUP BY tenant) AS mine
-ON mine.tenant = waits.tenant
-LEFT JOIN turns AS job_turn ON job_turn.name = 'job/' || waits.job
-LEFT JOIN turns AS tenant_turn ON tenant_turn.name = 'tenant/' || waits.job || '/' || waits.tenant
-WHERE waits.state = 'waiting' AND (waits.not_before <= ? OR waits.queued_at > ?)
-AND (? = 0 OR waits.tenant = '' OR coalesce(mine.runs, 0) < ?)
+#: A run that may be taken now: its time has come, and neither a pause nor a run of its slot holds it back.
+#: One that was queued later than now is of before the clock was set back, and so is its time. Most jobs have
+#: no pause, and the lists in the second test of pauses cost a microsecond for each run.
+_READY = """
+waits.state = 'waiting' AND (waits.not_before <= ? OR waits.queued_at > ?)
 AND NOT EXISTS (
     SELECT 1 FROM runs AS other WHERE other.alive AND other.job = waits.job
     AND other.tenant = waits.tenant AND other.at = waits.at AND other.role = waits.role
 )
-AND NOT EXISTS (
+AND (waits.job NOT IN (SELECT job FROM pauses) OR NOT EXISTS (
     SELECT 1 FROM pauses WHERE pauses.job = waits.job AND pauses.tenant IN ('', waits.tenant)
     AND pauses.version IN (0, waits.version)
-)
-ORDER BY waits.priority DESC, coalesce(of_job.runs, 0), coalesce(of_tenant.runs, 0),
-coalesce(job_turn.turn, 0), coalesce(tenant_turn.turn, 0), waits.at, waits.number LIMIT 1
+))
+"""
+#: The job and tenant whose turn it is: one row of each is compared, and not each of a thousand runs.
+_NEXT_LANE = f"""
+SELECT due.priority, due.job, due.tenant FROM (
+    SELECT waits.priority, waits.job, waits.tenant, min(waits.at) AS at, min(waits.number) AS number
+    FROM runs AS waits WHERE {_READY} GROUP BY waits.priority, waits.job, waits.tenant
+) AS due
+LEFT JOIN (SELECT job, count(*) AS runs FROM runs WHERE alive GROUP BY job) AS of_job
+ON of_job.job = due.job
+LEFT JOIN (SELECT tenant, count(*) AS runs FROM runs WHERE alive GROUP BY tenant) AS of_tenant
+ON of_tenant.tenant = due.tenant
+LEFT JOIN (SELECT tenant, count(*) AS runs FROM runs WHERE alive AND server = ? GROUP BY tenant) AS mine
+ON mine.tenant = due.tenant
+LEFT JOIN turns AS job_turn ON job_turn.name = 'job/' || due.job
+LEFT JOIN turns AS tenant_turn ON tenant_turn.name = 'tenant/' || due.job || '/' || due.tenant
+WHERE ? = 0 OR due.tenant = '' OR coalesce(mine.runs, 0) < ?
+ORDER BY due.priority DESC, coalesce(of_job.runs, 0), coalesce(of_tenant.runs, 0),
+coalesce(job_turn.turn, 0), coalesce(tenant_turn.turn, 0), due.at, due.number LIMIT 1
+"""
+_NEXT = f"""
+SELECT waits.run, waits.job, waits.tenant FROM runs AS waits WHERE {_READY}
+AND waits.priority = ? AND waits.job = ? AND waits.tenant = ? ORDER BY waits.at, waits.number LIMIT 1
 """
 _TAKE = (
     "UPDATE runs SET state = 'queued', server = ?, host = ?, pid = ?, born = ?, lease_until = ? WHERE run = ?"
@@ -102,11 +116,11 @@ class RunQueue(Transactions):
             held = db.execute("SELECT count(*) AS runs FROM runs WHERE alive AND server = ?", server)
             if held.fetchone()["runs"] >= runs:
                 return None
-            # A run that was queued later than now is of before the clock was set back, and so is its time.
             times = (db.now.isoformat(),) * 2
-            row = db.execute(_NEXT, server, *times, per_tenant, per_tenant).fetchone()
-            if row is None:
+            lane = db.execute(_NEXT_LANE, *times, server, per_tenant, per_tenant).fetchone()
+            if lane is None:
                 return None
+            row = db.execute(_NEXT, *times, lane["priority"], lane["job"], lane["tenant"]).fetchone()
             db.execute(_TAKE, server, *self._process(db.now), row["run"])
             for name in (f"job/{row['job']}", f"tenant/{row['job']}/{row['tenant']}"):
                 db.execute(_TURN, name)

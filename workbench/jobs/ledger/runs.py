@@ -8,6 +8,7 @@ process has ended; a lost run can neither renew its lease nor finish, so it does
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _EVERY_TENANT = "all"
 
 
+@functools.lru_cache(maxsize=4_096)
+def _can_name_folders(job: str, tenant: str) -> bool:
+    """Return whether a job and a tenant can name folders; a history has the same few names many times."""
+    return bool(_NAME.fullmatch(job) and _NAME.fullmatch(tenant or "any")) and tenant != _EVERY_TENANT
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
     """The key of one output: a job, a tenant ("" for all of the use case) and a logical time in UTC.
@@ -38,8 +45,7 @@ class Slot:
     at: dt.datetime
 
     def __post_init__(self) -> None:
-        named = _NAME.fullmatch(self.job) and _NAME.fullmatch(self.tenant or "any")
-        if not named or self.tenant == _EVERY_TENANT:
+        if not _can_name_folders(self.job, self.tenant):
             raise ConfigError(
                 f"job {self.job!r} and tenant {self.tenant!r} cannot name folders",
                 hint=f"use letters, digits, - and _; {_EVERY_TENANT!r} is taken: it means every tenant",
@@ -49,7 +55,8 @@ class Slot:
                 f"{self.at.isoformat()} is not a time in whole seconds with its offset",
                 hint="write it like 2026-11-24T06:00:00Z",
             )
-        object.__setattr__(self, "at", self.at.astimezone(dt.UTC))
+        if self.at.tzinfo is not dt.UTC:
+            object.__setattr__(self, "at", self.at.astimezone(dt.UTC))
 
     @property
     def key(self) -> str:

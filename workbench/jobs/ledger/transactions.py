@@ -21,10 +21,6 @@ from workbench.jobs.ledger.runs import JobRun, Outcome, RunEnd, Slot
 LEASE_S: Final = 60
 #: What the output of a run says about its end, when its process died after it had published; else None.
 EndOf = Callable[[JobRun], tuple[Outcome, RunEnd] | None]
-_TIMES = ("queued_at", "started_at", "finished_at", "lease_until", "not_before")
-#: The columns whose name differs from the field's; the old names are read by older versions too.
-_COLUMNS = {name: name for name in JobRun.__dataclass_fields__ if name not in {"slot", "facts"}}
-_COLUMNS |= {"process_started_at": "born", "trigger": "cause"}
 
 
 class Cursor(Protocol):
@@ -144,14 +140,44 @@ def job_run(row: Any) -> JobRun:
     """Return a row of the table `runs` as a value; CorruptError for one that no workbench wrote."""
     # SQLite compares a name with those of all columns: a row is read as a whole.
     values = row if isinstance(row, dict) else dict(zip(row.keys(), row, strict=True))
-    raw = {name: values[column] for name, column in _COLUMNS.items()}
     try:
-        for name in _TIMES:
-            raw[name] = dt.datetime.fromisoformat(raw[name]) if raw[name] is not None else None
-        slot = Slot(job=values["job"], tenant=values["tenant"], at=dt.datetime.fromisoformat(values["at"]))
-        return JobRun(slot=slot, facts=orjson.loads(values["facts"]), **raw)
+        return JobRun(  # by name, and not in a loop: a page reads 100,000 rows
+            run=values["run"],
+            slot=Slot(job=values["job"], tenant=values["tenant"], at=_time(values["at"])),
+            version=values["version"],
+            input_digest=values["input_digest"],
+            state=values["state"],
+            outcome=values["outcome"],
+            queued_at=_time(values["queued_at"]),
+            started_at=_time_or_none(values["started_at"]),
+            finished_at=_time_or_none(values["finished_at"]),
+            host=values["host"],
+            pid=values["pid"],
+            process_started_at=values["born"],
+            lease_until=_time(values["lease_until"]),
+            rows=values["rows"],
+            quarantined=values["quarantined"],
+            cost_usd=values["cost_usd"],
+            folder=values["folder"],
+            detail=values["detail"],
+            role=values["role"],
+            trigger=values["cause"],
+            attempt=values["attempt"],
+            priority=values["priority"],
+            not_before=_time_or_none(values["not_before"]),
+            server=values["server"],
+            fingerprint=values["fingerprint"],
+            facts=orjson.loads(values["facts"]) if values["facts"] != "{}" else {},
+        )
     except ValueError as error:
         raise CorruptError(
             f"the ledger's row of run {values['run']} cannot be read: {error}",
             hint="restore it from a backup",
         ) from None
+
+
+_time = dt.datetime.fromisoformat
+
+
+def _time_or_none(text: str | None) -> dt.datetime | None:
+    return None if text is None else _time(text)
