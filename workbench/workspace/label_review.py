@@ -77,7 +77,7 @@ def open_review(
 
 def _cases_of(ws: ReviewingWorkspace, run: Run) -> Dataset:
     """Return the cases that a run of this process answered, such as a sample; else those of the use case."""
-    known = run.context.dataset if run.context is not None else None
+    known = run.context.dataset
     return known if known is not None and known.digest == run.dataset_digest else ws.cases()
 
 
