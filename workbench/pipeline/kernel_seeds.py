@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
 import sys
@@ -30,9 +29,7 @@ def become_kernel(asked: Mapping[str, Any], *, without: str) -> None:
         environment = launch.enter(spec, failure)
         os.close(failure)
     state.restart_imports(environment, without=without)
-    gc.unfreeze()
     gc.set_threshold(*_THRESHOLDS)
-    atexit.unregister(gc.freeze)
     _run(kernel)
 
 
