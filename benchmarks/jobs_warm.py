@@ -1,7 +1,7 @@
 """One job on a server with --warm, on a cold server, and its notebook by plain papermill: CPU, in turns.
 
-`python -m benchmarks.jobs_warm` prints the figures as JSON. CPU is user and system, of the command, its worker
-and its kernel. What a server and its templates use by themselves is not in it.
+`python -m benchmarks.jobs_warm` prints the figures as JSON. CPU is user and system, of the command,
+its worker and its kernel. What a server and its templates use by themselves is not in it.
 """
 
 from __future__ import annotations

@@ -224,8 +224,7 @@ def serve_template(path: Path) -> int:
         return 0
     processes.collect_rarely()
     with forked.reporting():
-        sys.exit(main([*forked.arguments]))
-    return 0
+        raise SystemExit(main([*forked.arguments]))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from workbench.processes import MARK
 ROOM: Final = "-" * 120
 #: Where /proc/PID/stat has the address of the environment, counted behind the name of the program.
 _ENV_START: Final = 47
+#: The variables that modules set when they were imported.
+_set_by_imports: Final[dict[str, str]] = {}
 
 
 def set_mark(mark: str) -> None:
@@ -38,10 +40,20 @@ def set_mark(mark: str) -> None:
     ctypes.memmove(int(fields[_ENV_START]) + place, written, len(written))
 
 
+def note_imports() -> None:
+    """Note the variables that modules set in this process since it started: its forked processes get them."""
+    block = Path("/proc/self/environ").read_bytes().split(b"\0")
+    started = {os.fsdecode(item.partition(b"=")[0]) for item in block}
+    _set_by_imports.update({name: value for name, value in os.environ.items() if name not in started})
+
+
 def replace_environment(environment: Mapping[str, str]) -> None:
-    """Replace the variables of this process, and what the C library and Python took from the former ones."""
+    """Replace the variables of this process, and what the C library and Python took from the former ones.
+
+    Those that modules set when they were imported stay, as if they were imported now.
+    """
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update({**_set_by_imports, **environment})
     time.tzset()
     tempfile.tempdir = None
 

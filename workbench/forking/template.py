@@ -64,13 +64,14 @@ def serve(path: Path, *, seeded: bool) -> Forked | None:
     None in the template itself when its standard input closes. Raise ConfigError when it may not fork.
     """
     check_fit()
+    state.note_imports()
     listener = _listening(path)
     sys.stdout.flush()
     sys.stderr.flush()
     gc.freeze()  # a search for garbage in a forked process would copy all that it looks at
     ended = _told_of_ends()
     while True:
-        ready = select.select([listener, ended, 0], [], [])[0]
+        ready: list[Any] = select.select([listener, ended, 0], [], [])[0]
         if ended in ready:
             _reap(ended)
         if 0 in ready and not os.read(0, 4096):

@@ -11,14 +11,15 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Final
 
-from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
+from jupyter_client.provisioning.factory import KernelProvisionerFactory
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from workbench.forking.seeds import KernelSeed
 
 _NAME: Final = "workbench-forked"
 
 
-class ForkedProvisioner(LocalProvisioner):  # type: ignore[misc]
+class ForkedProvisioner(LocalProvisioner):
     """Jupyter's local provisioner, whose kernel is the process of a seed."""
 
     #: The seed of this process, until its kernel starts.
@@ -32,8 +33,9 @@ class ForkedProvisioner(LocalProvisioner):  # type: ignore[misc]
         variables = {**kwargs["env"], "JPY_PARENT_PID": str(os.getpid())}
         environment = {name: variables[name] for name in _kept(command[0]) if name in variables}
         cwd = kwargs.get("cwd") or os.getcwd()  # noqa: PTH109  papermill changes it for the kernel
-        self.process = self.seeds.pop().become(command, environment=environment, cwd=str(cwd))
-        self.pid = self.pgid = self.process.pid  # it leads a session
+        process: Any = self.seeds.pop().become(command, environment=environment, cwd=str(cwd))
+        self.process = process
+        self.pid = self.pgid = process.pid  # it leads a session
         return self.connection_info
 
 
