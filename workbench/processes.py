@@ -66,7 +66,7 @@ def _set(variables: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
-class EndableProcess(Protocol):
+class _EndableProcess(Protocol):
     """A process that this one started: a child, or one that a template forked."""
 
     @property
@@ -86,7 +86,7 @@ class EndableProcess(Protocol):
         """Send SIGKILL."""
 
 
-def end(mark: str, process: EndableProcess | None = None, *, variable: str = MARK) -> None:
+def end(mark: str, process: _EndableProcess | None = None, *, variable: str = MARK) -> None:
     """End a child and every process that carries its mark in `variable`: by SIGTERM, then by SIGKILL."""
     if process is not None:
         stop(process)
@@ -97,7 +97,7 @@ def end(mark: str, process: EndableProcess | None = None, *, variable: str = MAR
         time.sleep(0.02)  # a dying process may start another
 
 
-def stop(process: EndableProcess | int, *, grace_s: float = GRACE_S) -> None:
+def stop(process: _EndableProcess | int, *, grace_s: float = GRACE_S) -> None:
     """End a child, or the process with an id, by SIGTERM, and by SIGKILL after `grace_s` seconds."""
     found: Any = process
     expired: type[Exception] = subprocess.TimeoutExpired

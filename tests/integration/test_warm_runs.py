@@ -195,7 +195,7 @@ def warmed(root, warm, version, day):
 
 def listening(warm):
     until = time.monotonic() + 60
-    while not [kept for kept in warm._kept.values() if kept.listens]:
+    while not warm._listening:
         assert time.monotonic() < until, list(warm.folder.iterdir())
         warm.look()
         time.sleep(0.1)

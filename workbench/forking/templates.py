@@ -108,6 +108,10 @@ class ForkedProcess:
         return -signal.SIGKILL
 
 
+#: A process that this one started: a child, or one that a template forked.
+StartedProcess = subprocess.Popen[bytes] | ForkedProcess
+
+
 def forked(
     folder: Path,
     order: TemplateOrder,

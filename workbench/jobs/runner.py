@@ -163,7 +163,7 @@ def run(
     return _result(folder / RESULT, request, process.wait())
 
 
-def _start(request: Request, python: Path, asked: Path) -> processes.EndableProcess:
+def _start(request: Request, python: Path, asked: Path) -> templates.StartedProcess:
     """Start the worker of a request: forked from a template where a server keeps one, else anew."""
     environment, output = _environment(request, python), shown(show=request.show)
     umask = 0o077  # it writes below .workbench only

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from workbench import processes
 from workbench.files import make_folder
-from workbench.forking.templates import TemplateOrder
+from workbench.forking.templates import StartedProcess, TemplateOrder
 from workbench.jobs.ledger import JobRun
 from workbench.jobs.slots import iso
 from workbench.layout import CACHE
@@ -61,7 +61,7 @@ class CommandStarter:
             process = self._started(run, log.fileno())
         return CommandProcess(process, run.run, path)
 
-    def _started(self, run: JobRun, log: int) -> processes.EndableProcess:
+    def _started(self, run: JobRun, log: int) -> StartedProcess:
         """Start the command of a run: forked from its template where one is kept, else anew."""
         mark, environment = f"served-{run.run}", {**(processes.inherited() or os.environ)}
         if self._warm is not None:
@@ -87,7 +87,7 @@ class CommandStarter:
 class CommandProcess:
     """One command that a `CommandStarter` started."""
 
-    def __init__(self, process: processes.EndableProcess, run: str, log: Path) -> None:
+    def __init__(self, process: StartedProcess, run: str, log: Path) -> None:
         self._process, self._run, self._log = process, run, log
 
     def poll(self) -> int | None:

@@ -38,14 +38,13 @@ _MOST_SAID: Final = 300
 _log = logging.getLogger("workbench.scheduler")
 
 
-@dataclass(slots=True, kw_only=True)
-class _Kept:
-    """A template that was started, and when it was; `listens` when it was seen to."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _KeptTemplate:
+    """A template that was started, and when it was."""
 
     order: TemplateOrder
     process: subprocess.Popen[bytes]
     started: float
-    listens: bool = False
 
 
 class WarmTemplates:
@@ -58,7 +57,8 @@ class WarmTemplates:
     def __init__(self, limits: Callable[[], WarmLimits]) -> None:
         self.folder = socket_folder(_FOLDER)
         self._limits = limits
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, _KeptTemplate] = {}
+        self._listening: set[str] = set()
         self._cold: set[str] = set()
         self._lock = threading.Lock()
         self._closed = False
@@ -120,14 +120,14 @@ class WarmTemplates:
                 cwd=order.cwd, env={**order.environment, processes.MARK: state.ROOM},
                 stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        self._kept[path.stem] = _Kept(order=order, process=process, started=time.monotonic())
+        self._kept[path.stem] = _KeptTemplate(order=order, process=process, started=time.monotonic())
 
-    def _check(self, key: str, kept: _Kept, limits: WarmLimits) -> None:
+    def _check(self, key: str, kept: _KeptTemplate, limits: WarmLimits) -> None:
         """End or forget a template that died, is idle or is too large; say that a new one listens."""
         code = kept.process.poll()
         size = _resident_mb(kept.process.pid)
         large = f"its template has {size:.0f} MB, more than warm.memory_mb, {limits.memory_mb:g}"
-        if kept.listens:
+        if key in self._listening:
             if code is not None:
                 self._end(key, f"its template ended with code {code}")
             elif size > limits.memory_mb:
@@ -139,7 +139,7 @@ class WarmTemplates:
         elif size > limits.memory_mb:
             self._refuse(key, kept.order.name, large)
         elif (self.folder / key).exists():
-            kept.listens = True
+            self._listening.add(key)
             _log.info("%s is warm: its runs are forked from process %d", kept.order.name, kept.process.pid)
         elif time.monotonic() - kept.started > _LISTENS_S:
             self._refuse(key, kept.order.name, f"its template did not listen within {_LISTENS_S:g} s")
@@ -147,6 +147,7 @@ class WarmTemplates:
     def _end(self, key: str, why: str) -> None:
         """End a template; the next run of its version is cold and orders another one."""
         kept = self._kept.pop(key)
+        self._listening.discard(key)
         for path in (self.folder / key, self.folder / f"{key}.json"):
             path.unlink(missing_ok=True)
         _ended(kept.process)
