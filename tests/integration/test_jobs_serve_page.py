@@ -68,12 +68,14 @@ def test_the_table_names_every_key_with_its_default():
 
 
 def test_the_commands_of_the_page_do_what_it_says(root, monkeypatch):
-    _, by_hand, rehearse = blocks_of(PAGE, "console")
+    _, warm, by_hand, rehearse = blocks_of(PAGE, "console")
+    assert warm.strip() == "$ make serve ARGS=--warm"
     ledger = open_ledger(root, SystemClock())
     with monkeypatch.context() as patch:
         patch.delenv(rehearsal.VARIABLE, raising=False)
         patch.setenv(rehearsal.VARIABLE, "")
         assert "no runs" in run(rehearse)
+        assert "no runs" in run(f"{rehearse.strip()} --warm")
     dry, fill, *rest = by_hand.strip().splitlines()
     assert "would wait" in run(dry) and "fired before" not in run(fill)
     assert len(ledger.unfinished("answers")) == 3

@@ -71,7 +71,8 @@ def serve(path: Path, *, seeded: bool) -> Forked | None:
     gc.freeze()  # a search for garbage in a forked process would copy all that it looks at
     ended = _told_of_ends()
     while True:
-        ready: list[Any] = select.select([listener, ended, 0], [], [])[0]
+        watched: list[Any] = [listener, ended, 0]
+        ready = select.select(watched, [], [])[0]
         if ended in ready:
             _reap(ended)
         if 0 in ready and not os.read(0, 4096):
