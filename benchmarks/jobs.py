@@ -70,6 +70,17 @@ def _imports() -> float:
     return min(float(run(sys.executable, "-c", code)) for _ in range(3))
 
 
+def warm() -> Iterator[Row]:
+    """A run of a server with --warm, a cold one, and the same notebook by plain papermill, in turns."""
+    found = json.loads(run(sys.executable, "-m", "benchmarks.jobs_warm").splitlines()[-1])
+    value = (
+        f"{found['warm'] / found['plain']:.2f}x ({found['warm']:.2f} s of {found['plain']:.2f} s; "
+        f"cold {found['cold'] / found['plain']:.2f}x); both templates {found['mb']:.0f} MB"
+    )
+    what = "a run of a server with `--warm` against the same notebook by plain papermill, in CPU"
+    yield what, value, "<= 0.25x"
+
+
 def rollback() -> Iterator[Row]:
     """`workbench rollback` of a shipped job to the version before, whose environment is there."""
     with tempfile.TemporaryDirectory() as name:
@@ -193,7 +204,7 @@ def _postgres() -> Iterator[str | None]:
             do("pg_ctl", "-w", "-m", "immediate", "stop")
 
 
-PARTS = (served, rollback, evidence, page, ledgers)
+PARTS = (served, warm, rollback, evidence, page, ledgers)
 
 
 def rows() -> Iterator[Row]:

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 #: The environment variable of the mark. Descendants inherit it, also in another session.
 MARK = "WORKBENCH_RUN"
@@ -67,7 +67,27 @@ def _set(variables: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
-def end(mark: str, process: subprocess.Popen[bytes] | None = None, *, variable: str = MARK) -> None:
+class _EndableProcess(Protocol):
+    """A process that this one started: a child, or one that a template forked."""
+
+    @property
+    def stdin(self) -> IO[bytes] | None:
+        """The pipe that the process watches."""
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while the process lives."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code; raise subprocess.TimeoutExpired."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+
+
+def end(mark: str, process: _EndableProcess | None = None, *, variable: str = MARK) -> None:
     """End a child and every process that carries its mark in `variable`: by SIGTERM, then by SIGKILL."""
     if process is not None:
         stop(process)
@@ -78,7 +98,7 @@ def end(mark: str, process: subprocess.Popen[bytes] | None = None, *, variable: 
         time.sleep(0.02)  # a dying process may start another
 
 
-def stop(process: subprocess.Popen[bytes] | int, *, grace_s: float = GRACE_S) -> None:
+def stop(process: _EndableProcess | int, *, grace_s: float = GRACE_S) -> None:
     """End a child, or the process with an id, by SIGTERM, and by SIGKILL after `grace_s` seconds."""
     found: Any = process
     expired: type[Exception] = subprocess.TimeoutExpired

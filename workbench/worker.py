@@ -2,28 +2,70 @@
 
 `python -m workbench.worker REQUEST` reads a request (jobs/runner.py), builds the memory snapshot that the
 version names, executes the notebook in a fresh kernel, and writes a result. It ends when its caller ends.
+`python -m workbench.worker --template SOCKET` imports what a run needs and forks a worker for each request.
 """
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import sys
 from pathlib import Path
 
-from workbench import config, files, processes
-from workbench.config import Execution, UseCase
+from workbench import config, files, processes, schemas
+from workbench.config import Execution, Params, UseCase
 from workbench.errors import ConfigError, CorruptError, NotebookError, WorkbenchError
 from workbench.experiments.batch import COUNTS
+from workbench.forking import template
 from workbench.jobs.runner import FORMAT, RESULT, Failure, Request, WorkerResult, told
 from workbench.layout import Results
 from workbench.notebooks.inspection import INPUTS
+from workbench.pipeline import kernel_seeds
 from workbench.pipeline.guarding import guarded
 from workbench.pipeline.kernels import KERNEL, KernelSettings, settings_of
 from workbench.pipeline.stages import run_notebook
 from workbench.promotion.handed_over import check_counts, take
+from workbench.registry import Asset
 
 #: The kernel's report of connections, in its folder.
 REPORT = "connections.jsonl"
+#: What workers and kernels import late. Polars is left out: it starts a thread, which a fork would lose.
+_PRELOADED = (
+    "IPython.core.completer",
+    "IPython.core.completerlib",
+    "IPython.core.debugger",
+    "IPython.core.historyapp",
+    "IPython.core.logger",
+    "IPython.core.oinspect",
+    "IPython.extensions.storemagic",
+    "cedarpy",
+    "ipykernel.debugger",
+    "ipykernel.kernelapp",
+    "ipykernel.kernelspec",
+    "ipykernel.zmqshell",
+    "jupyter_client.asynchronous",
+    "multiprocessing.synchronize",
+    "nbformat.v4",
+    "numpy.random",
+    "orjson",
+    "papermill.clientwrap",
+    "psutil",
+    "pydantic",
+    "ruamel.yaml",
+    "tornado.platform.asyncio",
+    "tqdm.auto",
+    "workbench.data.rules",
+    "workbench.files.yaml_reader",
+    "workbench.memory.snapshot",
+    "workbench.notebooks.forked_kernel",
+    "workbench.privacy.repository",
+    "workbench.records.journal",
+    "workbench.remote.handler",
+    "workbench.workspace.connection",
+    "workbench.workspace.gateway_connection",
+    "workbench.workspace.gateway_process",
+    "workbench.workspace.quality",
+)
 
 
 def work(request: Request) -> WorkerResult:
@@ -151,6 +193,42 @@ def _failure(error: WorkbenchError) -> Failure:
     return Failure(kind=type(error).__name__, message=error.message, hint=hint, exit_code=error.exit_code)
 
 
+def _prepare() -> None:
+    """Build what depends on types and schemas alone, and that a run would build again."""
+    from nbformat import validator
+
+    files.prepare_types((Params, Request, WorkerResult, Asset))
+    validator.get_validator(4, 5)
+
+
+def serve_template(path: Path) -> int:
+    """Fork a worker with the seed of its kernel for each that asks at `path`; return its exit code in each.
+
+    Return 0 in the template when its caller ends, and `template.UNFIT` when it may not fork.
+    """
+    with processes.environment({"PYDEVD_DISABLE_FILE_VALIDATION": "1"}):  # or it prints a warning
+        for name in _PRELOADED:
+            importlib.import_module(name)
+    schemas.jsonschema()
+    _prepare()
+    code = str(Path.cwd())
+    try:
+        forked = template.serve(path, seeded=True)
+    except ConfigError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return template.UNFIT
+    if forked is None:
+        return 0
+    if forked.kernel is not None:
+        kernel_seeds.become_kernel(forked.kernel, without=code)
+        return 0
+    processes.collect_rarely()
+    with forked.reporting():
+        raise SystemExit(main([*forked.arguments]))
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == [template.OPTION]:
+        sys.exit(serve_template(Path(sys.argv[2])))
     processes.collect_rarely()
     sys.exit(main(sys.argv[1:]))

@@ -18,6 +18,7 @@ from workbench import layout, rehearsal
 from workbench.cli.app import cli
 from workbench.config.operations import JobOperation, Operations, load_operations
 from workbench.context import SystemClock
+from workbench.errors import ConfigError
 from workbench.jobs.ledger import open_ledger
 from workbench.scheduler.server import ServeOptions
 from workbench.scheduler.starting import open_server
@@ -68,7 +69,7 @@ def test_the_table_names_every_key_with_its_default():
 
 
 def test_the_commands_of_the_page_do_what_it_says(root, monkeypatch):
-    _, by_hand, rehearse = blocks_of(PAGE, "console")
+    _, _, by_hand, rehearse = blocks_of(PAGE, "console")
     ledger = open_ledger(root, SystemClock())
     with monkeypatch.context() as patch:
         patch.delenv(rehearsal.VARIABLE, raising=False)
@@ -83,6 +84,23 @@ def test_the_commands_of_the_page_do_what_it_says(root, monkeypatch):
     assert [item.reason for item in ledger.pauses()] == ["the inbox is wrong"]
     run(resume)
     assert ledger.pauses() == []
+
+
+def test_a_server_is_warm_as_the_page_says(root, monkeypatch):
+    _, warm, _, rehearse = blocks_of(PAGE, "console")
+    assert warm.strip() == "$ make serve ARGS=--warm"
+    monkeypatch.setenv(rehearsal.VARIABLE, "")
+    assert "no runs" in run(f"{rehearse.strip()} --warm")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{templates: -1}", "{templates: 101}", "{memory_mb: 0}", "{idle_s: 0}", "{idle_s: 1.0e+12}", "{idle: 60}"],
+)
+def test_a_limit_of_templates_that_no_server_could_keep_is_refused(root, line):
+    (root / "pipelines/operations.yaml").write_text(f"warm: {line}\n")
+    with pytest.raises(ConfigError, match="warm"):
+        load_operations(root)
 
 
 def run(line):

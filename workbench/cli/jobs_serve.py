@@ -31,6 +31,7 @@ _tenant = click.option("--tenant", metavar="NAME", help="This tenant's slots onl
     "--grace", type=click.FloatRange(0, 86_400), default=30.0, show_default=True, metavar="SECONDS",
     help="How long runs may go on after SIGTERM; then they wait for the next server.",
 )  # fmt: skip
+@click.option("--warm", is_flag=True, help="Fork runs from processes that have imported what they need.")
 @click.option("--from", "start", metavar="TIME", help="Rehearse: a clock that begins at this time.")
 @click.option(
     "--speed", type=click.FloatRange(0, 1_000_000, min_open=True), help="Rehearse: its seconds in a second."
@@ -62,7 +63,9 @@ def serve(as_json: bool, **given: Any) -> None:
         start = _time(begin, "--from")
         check_unused(root)
         rehearsal.begin(start, 1.0)  # in fast motion as soon as the server looks
-    options = ServeOptions(runs=given["runs"], once=given["once"], until=until, speed=speed or 1.0)
+    options = ServeOptions(
+        runs=given["runs"], once=given["once"], until=until, speed=speed or 1.0, warm=given["warm"]
+    )
     opened = open_server(root, options, address=given["address"], rehearsal=begin is not None)
     click.echo(opened.greeting, err=True)
     outcomes = opened.run(grace_s=given["grace"])

@@ -86,6 +86,16 @@ class Capacity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WarmLimits:
+    """What a server with --warm keeps: how many templates of versions, how large, and how long."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    templates: int = 4
+    memory_mb: float = 400
+    idle_s: float = 7_200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operations:
     """The content of pipelines/operations.yaml; a repository without the file has the defaults.
 
@@ -96,6 +106,7 @@ class Operations:
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     ledger: LedgerPlace = "local"
     capacity: Capacity = field(default_factory=Capacity)
+    warm: WarmLimits = field(default_factory=WarmLimits)
     channels: dict[str, ChannelSettings] = field(default_factory=dict)
     retention: JobRetention = field(default_factory=JobRetention)
     defaults: JobOperation = field(default_factory=JobOperation)
@@ -128,6 +139,11 @@ def _check_operations(path: Path, found: Operations) -> None:
     """Raise ConfigError for a number out of range and for a name that cannot be a job's or a tenant's."""
     if not 1 <= found.capacity.runs <= 1_000 or found.capacity.per_tenant < 0:
         raise ConfigError(f"{path}: capacity: runs must be from 1 to 1000, and per_tenant 0 or more")
+    warm = found.warm
+    if not (0 <= warm.templates <= 100 and 1 <= warm.memory_mb <= 1_000_000):
+        raise ConfigError(f"{path}: warm: templates must be from 0 to 100, and memory_mb from 1 to 1000000")
+    if not 0 < warm.idle_s <= _MOST_SECONDS:
+        raise ConfigError(f"{path}: warm: idle_s must be above 0 and at most {_MOST_SECONDS}")
     check_channels(str(path), found.channels)
     check_job_retention(str(path), found.retention)
     for where, item in {

@@ -15,7 +15,7 @@ import resource
 import socket
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from workbench.confinement import landlock, seccomp
@@ -31,11 +31,24 @@ _LARGEST_SPEC: Final = 16 << 20
 def main() -> None:
     """Run the command after `SPEC --` in the confinement of the spec; this process becomes the command."""
     _, path, _, *command = sys.argv
+    spec = read(path)
+    with reporting(spec) as failure:
+        become(command, spec, failure)
+
+
+def read(path: str) -> dict[str, Any]:
+    """Return the spec of a file."""
     with open(path, "rb") as file:  # noqa: PTH123  pathlib would take a tenth of the launcher's time
-        spec = json.loads(file.read(_LARGEST_SPEC))
+        spec: dict[str, Any] = json.loads(file.read(_LARGEST_SPEC))
+    return spec
+
+
+@contextlib.contextmanager
+def reporting(spec: Mapping[str, Any]) -> Iterator[int]:
+    """Write an error of the block to the spec's file of failure, whose descriptor is given, and exit."""
     failure = os.open(spec["failure"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        become(command, spec, failure)
+        yield failure
     except Exception as error:  # noqa: BLE001  nothing may run unconfined
         os.write(failure, f"{type(error).__name__}: {error}".encode())
         sys.exit(FAILED)
@@ -43,6 +56,16 @@ def main() -> None:
 
 def become(command: list[str], spec: Mapping[str, Any], failure: int) -> None:
     """Confine this process and become the command; raise what keeps it from either."""
+    environment = enter(spec, failure)
+    os.execve(command[0], command, environment)  # noqa: S606  the command of our own runner
+
+
+def enter(spec: Mapping[str, Any], failure: int) -> dict[str, str]:
+    """Confine this process, which has one thread; return the environment of what runs in it from now on.
+
+    Raise what keeps it from that. Only the standard streams, `failure` and the inherited connections are
+    open afterwards.
+    """
     with contextlib.suppress(PermissionError):  # it leads a session already
         os.setsid()
     os.umask(0o077)
@@ -55,7 +78,7 @@ def become(command: list[str], spec: Mapping[str, Any], failure: int) -> None:
     for name, value in spec["limits"].items():
         _limit(getattr(resource, name), value)
     _confine(spec)
-    os.execve(command[0], command, environment)  # noqa: S606  the command of our own runner
+    return environment
 
 
 def _connected(path: str) -> int:

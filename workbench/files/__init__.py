@@ -11,10 +11,10 @@ from workbench.files.atomic import (
 from workbench.files.canonical import canonical, digest, pretty
 from workbench.files.json_reader import check_exact, parse_json
 from workbench.files.reading import open_regular, read_bytes, read_text, shortened, until_changed
-from workbench.files.strict import STRICT, parse, parse_yaml, read_yaml, yaml_text
+from workbench.files.strict import STRICT, parse, parse_yaml, prepare_types, read_yaml, yaml_text
 
 __all__ = [
     "STRICT", "aside_of", "canonical", "check_exact", "digest", "make_folder", "open_regular", "parse",
-    "parse_json", "parse_yaml", "pretty", "read_bytes", "read_text", "read_yaml", "shortened",
-    "sync_folder", "until_changed", "write_atomic", "write_once", "writing", "yaml_text",
+    "parse_json", "parse_yaml", "prepare_types", "pretty", "read_bytes", "read_text", "read_yaml",
+    "shortened", "sync_folder", "until_changed", "write_atomic", "write_once", "writing", "yaml_text",
 ]  # fmt: skip

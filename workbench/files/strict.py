@@ -11,7 +11,7 @@ import decimal
 import io
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -106,6 +106,12 @@ def parse(kind: type[T], raw: Any, *, where: str, hint: str = "") -> T:
         if isinstance(value, decimal.Decimal) and isinstance(getattr(parsed, key, None), str):
             raise ConfigError(f"{where}: {key}: a decimal is no text", hint=hint)
     return parsed
+
+
+def prepare_types(kinds: Iterable[type]) -> None:
+    """Build the readers of types, which `parse` would build at their first use."""
+    for kind in kinds:
+        _adapter(kind)
 
 
 @cache

@@ -9,10 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import os
-import re
 import socket
-import tempfile
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from pathlib import Path
@@ -24,6 +21,7 @@ from workbench.confinement.broker import DESCRIPTOR_VARIABLE, Broker
 from workbench.context import Context
 from workbench.errors import NotFoundError
 from workbench.files import folders
+from workbench.files.socket_folders import socket_folder
 from workbench.gateway.exchange import GatewayExchange as Exchange
 from workbench.gateway.exchange import Receive, Scope, Send, encoded
 from workbench.gateway.failures import answer_failed, public
@@ -44,8 +42,6 @@ from workbench.workspace.workspace import Workspace
 
 #: The folder of a run's socket: short, because the path of a Unix socket is, and named after its process.
 _FOLDER: Final = "workbench-run-"
-#: Most bytes of the path of the folder around it: a socket's path has at most 103, the kernel's own included.
-_LONGEST_PARENT: Final = 40
 #: Fields of an execution that the kernel of a judged run or a job is not told: where its state is.
 _UNTOLD: Final[Mapping[str, Any]] = {
     "tape": None, "judge_tape": None, "memory": None, "journal": None, "home": None, "memory_server": None,
@@ -80,7 +76,7 @@ class RunGateway:
         """Open the run's socket; raise what every call of the run would meet, such as an invalid identity."""
         self.workspace(self._use_case)
         try:
-            self._folder = _private_folder()
+            self._folder = socket_folder(_FOLDER)
             _sync.run(self._open())
         except BaseException:
             self._end()
@@ -291,24 +287,3 @@ async def _accepting(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _private_folder() -> Path:
-    """Return a new folder for a socket, which only this user enters; remove those of processes that died."""
-    import psutil
-
-    parent = _short_parent()
-    for path in parent.glob(f"{_FOLDER}*"):
-        if (found := re.match(rf"{_FOLDER}(\d+)-", path.name)) and not psutil.pid_exists(int(found[1])):
-            with contextlib.suppress(OSError):
-                if path.lstat().st_uid == os.getuid():
-                    folders.remove(path)
-    return Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir=parent))
-
-
-def _short_parent() -> Path:
-    """Return a folder for sockets whose path leaves room for theirs: the user's own, or the system's."""
-    for name in (os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir()):
-        if name and len(os.fsencode(name)) <= _LONGEST_PARENT and os.access(name, os.W_OK | os.X_OK):
-            return Path(name)
-    return Path("/tmp")  # noqa: S108  the folder in it is private

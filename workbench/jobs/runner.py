@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 from workbench import files, processes
 from workbench.config import Mode
 from workbench.errors import DeadlineError, NotebookError, WorkbenchError
+from workbench.forking import templates
 from workbench.jobs import spec as jobspec
 from workbench.layout import CACHE
 
@@ -146,16 +147,7 @@ def run(
     or by an error in `tick`), every process that it started is ended before this function returns.
     """
     files.write_atomic(folder / REQUEST, told(request))
-    process = processes.start(
-        [str(python), "-m", "workbench.worker", str(folder / REQUEST)],
-        mark=request.run,
-        cwd=Path(request.root),
-        environment=_environment(request, python),
-        stdout=shown(show=request.show),
-        stderr=shown(show=request.show),
-        start_new_session=True,
-        umask=0o077,  # it writes below .workbench only
-    )
+    process = _start(request, python, folder / REQUEST)
     until = time.monotonic() + seconds
     try:
         while process.poll() is None:
@@ -168,7 +160,36 @@ def run(
             time.sleep(_TICK_S)
     finally:
         processes.end(request.run, process)
-    return _result(folder / RESULT, request, process.returncode)
+    return _result(folder / RESULT, request, process.wait())
+
+
+def _start(request: Request, python: Path, asked: Path) -> templates.StartedProcess:
+    """Start the worker of a request: forked from a template where a server keeps one, else anew."""
+    environment, output = _environment(request, python), shown(show=request.show)
+    umask = 0o077  # it writes below .workbench only
+    if folder := os.environ.get(templates.FOLDER_VARIABLE):
+        order = templates.TemplateOrder.of(
+            environment, name=f"the code of {request.job} at {Path(request.root).name[:12]}",
+            python=str(python), module="workbench.worker", cwd=request.root,
+        )  # fmt: skip
+        with templates.descriptor_of(output) as stream:
+            forked = templates.forked(
+                Path(folder), order, [str(asked)], mark=request.run,
+                environment={**environment, processes.MARK: request.run}, streams=(stream, stream),
+                umask=umask,
+            )  # fmt: skip
+        if forked is not None:
+            return forked
+    return processes.start(
+        [str(python), "-m", "workbench.worker", str(asked)],
+        mark=request.run,
+        cwd=Path(request.root),
+        environment=environment,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+        umask=umask,
+    )
 
 
 def shown(*, show: bool) -> int:
@@ -181,7 +202,10 @@ def shown(*, show: bool) -> int:
 
 def _environment(request: Request, python: Path) -> dict[str, str]:
     """Return the caller's environment without its signing key, the version's code and interpreter first."""
-    dropped = {"PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP", "WORKBENCH_EXECUTION", "WORKBENCH_SIGNING_KEY"}
+    dropped = {
+        "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP", "WORKBENCH_EXECUTION", "WORKBENCH_SIGNING_KEY",
+        templates.FOLDER_VARIABLE,
+    }  # fmt: skip
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
     path = f"{python.parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
     return {**kept, "PYTHONPATH": request.root, "PATH": path, "DVC_NO_ANALYTICS": "1"}

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from workbench import files
 from workbench.errors import ConfigError, NotebookError
+from workbench.forking import seeds
 
 #: Seconds to wait until killed processes have ended.
 _GRACE_S: Final = 5.0
@@ -44,6 +45,10 @@ class Confined:
         spec = manager.kernel_spec
         kernel = (sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}")
         spec.argv, spec.env, spec.metadata = [*self.command, *kernel], {}, {}
+        if (seed := seeds.taken()) is not None:
+            from workbench.notebooks import forked_kernel
+
+            spec.metadata = forked_kernel.provisioned(seed)
         try:
             yield
         finally:

@@ -11,9 +11,11 @@ from typing import Final, Protocol
 
 from workbench import processes
 from workbench.files import make_folder
+from workbench.forking.templates import StartedProcess, TemplateOrder
 from workbench.jobs.ledger import JobRun
 from workbench.jobs.slots import iso
 from workbench.layout import CACHE
+from workbench.scheduler.warm import COMMAND, WarmTemplates
 
 #: The logs of runs that ended without success; the log of a successful run is removed.
 LOGS: Final = CACHE / "served"
@@ -43,8 +45,10 @@ class Starter(Protocol):
 class CommandStarter:
     """Starts `workbench jobs run` for a run, in a session of its own, so that it outlives a killed server."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, warm: WarmTemplates | None = None) -> None:
+        self._root, self._warm = root, warm
+        if warm is not None:
+            warm.order(self._template())
 
     def start(self, run: JobRun) -> RunProcess:
         """Start the command of a run; its output goes to a file below `LOGS`."""
@@ -54,18 +58,36 @@ class CommandStarter:
         path = folder / f"{run.run}.log"
         with path.open("wb") as log:
             path.chmod(0o600)
-            process = processes.start(
-                [sys.executable, "-P", "-m", "workbench.cli", *arguments_of(run)],
-                mark=f"served-{run.run}", cwd=self._root, environment=processes.inherited() or os.environ,
-                stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+            process = self._started(run, log.fileno())
         return CommandProcess(process, run.run, path)
+
+    def _started(self, run: JobRun, log: int) -> StartedProcess:
+        """Start the command of a run: forked from its template where one is kept, else anew."""
+        mark, environment = f"served-{run.run}", {**(processes.inherited() or os.environ)}
+        if self._warm is not None:
+            environment |= {**self._warm.variables(), processes.MARK: mark}
+            forked = self._warm.start(
+                self._template(), arguments_of(run), mark=mark, environment=environment, stream=log
+            )
+            if forked is not None:
+                return forked
+        return processes.start(
+            [sys.executable, "-P", "-m", "workbench.cli", *arguments_of(run)],
+            mark=mark, cwd=self._root, environment=environment,
+            stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+    def _template(self) -> TemplateOrder:
+        return TemplateOrder.of(
+            processes.inherited() or os.environ, name="the command", python=sys.executable, flags=("-P",),
+            module=COMMAND, cwd=str(self._root),
+        )  # fmt: skip
 
 
 class CommandProcess:
     """One command that a `CommandStarter` started."""
 
-    def __init__(self, process: subprocess.Popen[bytes], run: str, log: Path) -> None:
+    def __init__(self, process: StartedProcess, run: str, log: Path) -> None:
         self._process, self._run, self._log = process, run, log
 
     def poll(self) -> int | None:

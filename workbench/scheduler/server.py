@@ -46,7 +46,8 @@ class ServeOptions:
     """How a server runs: `runs` at once (None: as operations.yaml states) until a time, or `once`.
 
     `until` and `once` end the server when nothing that is due is left. `address` is shown to others. `speed`
-    is that of the clock in a rehearsal while nothing runs: its seconds in one second of the machine.
+    is that of the clock in a rehearsal while nothing runs: its seconds in one second of the machine. `warm`
+    keeps templates of the processes of runs.
     """
 
     runs: int | None = None
@@ -54,6 +55,7 @@ class ServeOptions:
     once: bool = False
     address: str = ""
     speed: float = 1.0
+    warm: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Final
 
 from workbench import registry
 from workbench.context import Clock, SystemClock
-from workbench.errors import WorkbenchError
+from workbench.errors import ConfigError, WorkbenchError
 from workbench.jobs import spec as jobspec
 from workbench.jobs import versions
 from workbench.jobs.ledger import JobLedger, open_ledger
@@ -25,6 +26,7 @@ from workbench.scheduler.definitions import Definition, DefinitionReader
 from workbench.scheduler.health import ADDRESS, address_of, listen
 from workbench.scheduler.server import JobServer, ServeOptions, ServerParts
 from workbench.scheduler.telling import OutboxTeller
+from workbench.scheduler.warm import WarmTemplates
 
 #: The definitions that the greeting looks at: to read the page of a version takes ten milliseconds.
 _LOOKED_AT: Final = 20
@@ -40,7 +42,7 @@ class OpenServer:
     ledger: JobLedger
     clock: Clock
     purge: Callable[[], object] = lambda: None
-
+    warm: WarmTemplates | None = None
     definitions: tuple[Definition, ...] = ()
 
     @property
@@ -71,11 +73,19 @@ class OpenServer:
 
     def run(self, *, grace_s: float = 30.0) -> dict[str, int]:
         """Run until a signal, or until the options' time; return the number of ended runs by outcome."""
-        serving.serve(self.server, listener=self.listener, deliver=self._deliver, grace_s=grace_s)
+        try:
+            if self.warm is not None:
+                self.warm.look()  # the first run is not before the template of the command is ordered
+            serving.serve(self.server, listener=self.listener, deliver=self._deliver, grace_s=grace_s)
+        finally:
+            if self.warm is not None:
+                self.warm.close()
         return dict(self.server.measures.outcomes)
 
     def _deliver(self) -> object:
         """Deliver notices, and once a day remove what is older than the stated retention."""
+        if self.warm is not None:
+            self.warm.look()
         known = self.server.definitions.operations.channels
         if known:
             deliver(self.root, self.ledger, known, clock=self.clock)
@@ -106,15 +116,24 @@ def open_server(
             found.setdefault(item.job, set()).add(item.version)
         return {job: frozenset(versions) for job, versions in found.items()}
 
+    if options.warm and sys.platform != "linux":
+        raise ConfigError("--warm needs Linux", hint="workbench jobs serve")
+    warm = WarmTemplates(lambda: server.definitions.operations.warm) if options.warm else None
     parts = ServerParts(
         ledger=ledger, reader=DefinitionReader(root, rehearsal=rehearsal, withdrawn=withdrawn),
-        starter=CommandStarter(root), teller=OutboxTeller(ledger), clock=clock,
+        starter=CommandStarter(root, warm), teller=OutboxTeller(ledger), clock=clock,
         after_run=lambda job: settle_trials(root, ledger, job),
     )  # fmt: skip
     server = JobServer(parts, dataclasses.replace(options, address=place))
     found = parts.reader.read().found  # its errors are those of this command
     opened = OpenServer(
-        root=root, server=server, listener=listener, ledger=ledger, clock=clock, definitions=found
+        root=root,
+        server=server,
+        listener=listener,
+        ledger=ledger,
+        clock=clock,
+        warm=warm,
+        definitions=found,
     )
     # The clock of a rehearsal says nothing about the age of files.
     return opened if brief or rehearsal else dataclasses.replace(opened, purge=DailyPurge(root, clock=clock))

@@ -1,0 +1,345 @@
+"""Runs of a job that are forked from templates, in real kernels: nothing of a run is in the next one."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import psutil
+import pytest
+from made_jobs import copied
+from made_once import made_once
+from warm_jobs import frozen_notebook, warm_repository
+
+from workbench import processes
+from workbench.config.operations import WarmLimits
+from workbench.confinement.supported import support
+from workbench.context import SystemClock
+from workbench.forking import templates
+from workbench.forking.template import OPTION
+from workbench.jobs import spec as jobspec
+from workbench.jobs.ledger import RunOrder, Slot, open_ledger
+from workbench.jobs.ready import ready
+from workbench.scheduler.warm import WarmTemplates
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(280),
+    pytest.mark.skipif(support().level != "full", reason="confined kernels alone are forked"),
+]
+#: What a notebook sees before it does anything: all that is the same in each fresh kernel.
+LOOK = r"""
+import asyncio, builtins, decimal, gc, json, locale, os, random, resource, signal, sys, tempfile, threading
+import time, warnings
+from pathlib import Path
+
+import numpy as np
+import workbench as wb
+
+own = os.environ["HOME"]
+fixed = lambda text: text.replace(os.path.dirname(own), "RUN")
+umask = os.umask(0o077)
+os.umask(umask)
+state = {
+    "forked": "--template" in Path("/proc/self/cmdline").read_text(),
+    "names": sorted(name for name in globals() if name.startswith("left")),
+    "builtins": hasattr(builtins, "left"), "patched": [hasattr(wb, "left"), hasattr(wb.Answer, "left")],
+    "dumps": json.dumps.__module__, "module": "left_module" in sys.modules,
+    "environment": sorted(os.environ), "left": os.environ.get("LEFT"),
+    "zone": [os.environ.get("TZ"), time.tzname], "umask": umask,
+    "cwd": fixed(os.getcwd()).split("/")[-2:], "locale": locale.setlocale(locale.LC_ALL),
+    "handlers": {n.name: str(signal.getsignal(n)).split(" at ")[0] for n in signal.valid_signals() - {32, 33}
+                 if isinstance(n, signal.Signals)},
+    "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+    "threads": sorted(t.name for t in threading.enumerate() if t.name.startswith("left")),
+    "files": sorted(fixed(str(p)) for p in Path(own).rglob("left*")),
+    "temporary": fixed(tempfile.gettempdir()), "path": [fixed(p) for p in sys.path],
+    "recursion": sys.getrecursionlimit(), "gc": gc.get_threshold(),
+    "precision": decimal.getcontext().prec, "main": sys.modules["__main__"].__name__,
+    "filters": any("left" in str(item) for item in warnings.filters),
+    "limits": [resource.getrlimit(n) for n in (resource.RLIMIT_NOFILE, resource.RLIMIT_CORE)],
+    "policy": type(asyncio.get_event_loop_policy()).__name__, "switch": sys.getswitchinterval(),
+    "session": [os.getsid(0) == os.getpid(), os.getpgid(0) == os.getpid()],
+    "argv": [Path(sys.argv[0]).name, *sys.argv[1:2]],
+    "code": [wb.__file__.split("/")[-2:], Path(wb.__file__).is_file()],
+}
+drawn = {"python": random.random(), "numpy": float(np.random.rand())}
+"""
+#: Everything that it then leaves behind.
+LEAVE = r"""
+import atexit, types
+
+left = 1
+builtins.left = wb.left = wb.Answer.left = 1
+sys.modules["left_module"] = types.ModuleType("left_module")
+os.environ["LEFT"] = "1"
+os.environ["TZ"] = "Asia/Tokyo"
+time.tzset()
+tempfile.tempdir = own
+atexit.register(os.chdir, own)  # the task needs the folder
+os.umask(0o007)
+locale.setlocale(locale.LC_ALL, "C")
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+random.seed(1)
+np.random.seed(1)
+threading.Thread(target=time.sleep, args=(300,), name="left", daemon=True).start()
+Path(own, "left.txt").write_text("left")
+Path(own, "tmp", "left.txt").write_text("left")
+sys.path.insert(0, own)
+sys.setrecursionlimit(5_000)
+sys.setswitchinterval(0.5)
+gc.set_threshold(1, 1, 1)
+decimal.getcontext().prec = 3
+warnings.filterwarnings("ignore", message="left")
+resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))
+said = json.dumps([state, drawn])
+"""
+SECRET = "k-5b1c0d7e9a34"
+#: Looks for the secret, which it never has in one piece, in all that it could read of its own memory.
+SEARCH = f"""
+import ctypes, os
+
+first, second = "{SECRET[:7]}".encode(), "{SECRET[7:]}".encode()
+
+
+def found(first, second):
+    number = 0
+    for line in open("/proc/self/maps"):
+        place, rights, *rest = line.split()
+        if not rights.startswith("rw") or "[v" in line:
+            continue
+        start, end = (int(part, 16) for part in place.split("-"))
+        data = ctypes.string_at(start, end - start)
+        at = data.find(first)
+        while at >= 0:
+            number += data[at + len(first) : at + len(first) + len(second)] == second
+            at = data.find(first, at + 1)
+    return number
+
+
+planted = bytearray(b"pl-17a9c3") + b"e0-planted"
+said = [found(first, second), found(b"pl-17a9c3", b"e0-planted") > 0, "PROVIDER_KEY" in os.environ]
+"""
+SLOW = "import time\ntime.sleep(4)\nsaid = 'late'"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A repository with four versions: @1 leaves things, @2 looks for a secret, @3 is slow, @4 is plain."""
+
+    def make(folder: Path) -> None:
+        root = warm_repository(folder / "repo")
+        frozen_notebook(root, LOOK, LEAVE)
+        frozen_notebook(root, SEARCH)
+        frozen_notebook(root, SLOW)
+        number = frozen_notebook(root, "said = 7")
+        code = ready(root, *jobspec.load(root, "small", number)).code
+        subprocess.run([sys.executable, "-m", "compileall", "-q", root / "workbench", code], check=True)
+
+    return made_once(tmp_path_factory, "warm", make) / "repo"
+
+
+@pytest.fixture
+def root(made, tmp_path):
+    return copied(made, tmp_path / "repo")
+
+
+@pytest.fixture
+def warm():
+    kept = WarmTemplates(WarmLimits)
+    yield kept
+    kept.close()
+
+
+def command(root, version, day, *options):
+    return [
+        sys.executable, "-P", "-m", "workbench.cli", "jobs", "run", f"small@{version}", "--at", day, "--json",
+        *options,
+    ]  # fmt: skip
+
+
+def environment(root, warm=None, **more):
+    given = {**os.environ, "PYTHONPATH": str(root), **more}
+    return given if warm is None else {**given, templates.FOLDER_VARIABLE: str(warm.folder)}
+
+
+def run(root, version, day, warm=None, code=0, **more):
+    """Run a version; return what was published, by name, and what its notebook said."""
+    done = subprocess.run(
+        command(root, version, day), cwd=root, env=environment(root, warm, **more), capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    if code:
+        return done.stderr
+    folder = root / json.loads(done.stdout)["folder"]
+    outputs = {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
+    return outputs, pl.read_parquet(folder / "answers.acme.parquet")["text"][0]
+
+
+def warmed(root, warm, version, day):
+    """Run a version cold, which orders its template, and return that when it listens."""
+    run(root, version, day, warm)
+    return listening(warm)
+
+
+def listening(warm):
+    until = time.monotonic() + 60
+    while not warm._listening:
+        assert time.monotonic() < until, list(warm.folder.iterdir())
+        warm.look()
+        time.sleep(0.1)
+    (kept,) = warm._kept.values()
+    return kept.process
+
+
+def started(root, version, day, warm):
+    """Begin a run and wait until its kernel is there; return the command and the processes of the run."""
+    process = subprocess.Popen(
+        command(root, version, day), cwd=root, env=environment(root, warm), stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    ledger = open_ledger(root, SystemClock())
+    while time.monotonic() < until:
+        alive = [found for found in ledger.unfinished() if found.state == "running"]
+        below = processes.marked(alive[0].run) if alive else []
+        if len(below) == 2 and all(OPTION in " ".join(item.cmdline()) for item in below):
+            return process, below
+        time.sleep(0.02)
+    raise AssertionError("the run did not start warm")
+
+
+def ended(found):
+    return not psutil.wait_procs(found, timeout=20)[1]
+
+
+def test_a_forked_kernel_is_as_fresh_as_a_new_one(root, warm):
+    _, text = run(root, 1, "2026-11-01")
+    cold, drawn = json.loads(text)
+    assert not cold["forked"]
+    warmed(root, warm, 1, "2026-11-02")
+    every = [drawn]
+    for day in ("2026-11-03", "2026-11-04"):
+        seen, drawn = json.loads(run(root, 1, day, warm)[1])
+        assert seen.pop("forked")
+        assert not set(seen["environment"]) ^ set(cold["environment"])
+        assert seen == {name: value for name, value in cold.items() if name != "forked"}
+        every.append(drawn)
+    for which in ("python", "numpy"):
+        assert len({one[which] for one in every}) == 3
+
+
+def test_a_warm_run_publishes_the_same_bytes_as_a_cold_one(root, warm):
+    cold, _ = run(root, 4, "2026-11-01")
+    warmed(root, warm, 4, "2026-11-02")
+    for day in ("2026-11-03", "2026-11-04"):
+        assert run(root, 4, day, warm)[0] == cold
+    told = open_ledger(root, SystemClock()).history(limit=10)
+    assert {line.outcome for line in told} == {"published"}
+
+
+def test_no_key_of_a_provider_is_in_the_memory_of_a_forked_kernel(root, warm):
+    template = warmed(root, warm, 2, "2026-11-02")
+    text = run(root, 2, "2026-11-03", warm, PROVIDER_KEY=SECRET)[1]
+    assert text == "[0, True, False]"
+    assert SECRET not in json.dumps(psutil.Process(template.pid).environ())
+
+
+def test_a_template_that_is_killed_between_two_runs_costs_the_second_its_warmth_only(root, warm):
+    template = warmed(root, warm, 4, "2026-11-01")
+    template.kill()
+    template.wait()
+    assert run(root, 4, "2026-11-02", warm)[1] == "7"
+    warm.look()
+    assert not warm._kept and not list(warm.folder.glob("*.json"))
+    assert warmed(root, warm, 4, "2026-11-03").pid != template.pid
+
+
+def test_a_run_survives_its_template_and_leaves_no_process(root, warm):
+    template = warmed(root, warm, 3, "2026-11-01")
+    process, below = started(root, 3, "2026-11-02", warm)
+    template.kill()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert json.loads(out)["outcome"] == "published" and ended(below)
+
+
+def test_a_killed_command_ends_its_forked_processes(root, warm):
+    warmed(root, warm, 3, "2026-11-01")
+    process, below = started(root, 3, "2026-11-02", warm)
+    process.kill()
+    process.communicate()
+    assert ended(below)
+
+
+def test_a_terminated_command_ends_its_forked_processes_and_its_line(root, warm):
+    warmed(root, warm, 3, "2026-11-01")
+    process, below = started(root, 3, "2026-11-02", warm)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode and ended(below)
+    assert open_ledger(root, SystemClock()).history(limit=1)[0].outcome == "interrupted"
+
+
+def test_a_killed_worker_is_told_as_a_cold_one_is(root, warm):
+    warmed(root, warm, 3, "2026-11-01")
+    process, below = started(root, 3, "2026-11-02", warm)
+    (worker,) = [item for item in below if item.ppid() not in {other.pid for other in below}]
+    worker.kill()
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 3 and ended(below)
+    assert "the worker was killed, perhaps by the system for memory and wrote no result" in err
+
+
+def test_a_server_forks_command_worker_and_kernel_and_stops_without_a_process(root):
+    server = subprocess.Popen(
+        [sys.executable, "-m", "workbench.cli", "jobs", "serve", "--warm", "--address", "127.0.0.1:0"],
+        cwd=root, env=environment(root), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    says = iter(server.stderr.readline, "")
+    folder = _folder_of(server, says)
+    ledger = open_ledger(root, SystemClock())
+    at = dt.datetime(2026, 10, 1, 6, tzinfo=dt.UTC)
+    ledger.enqueue(RunOrder(slot=Slot(job="small", tenant="", at=at), trigger="backfill"))
+    line = next(line for line in says if "the code of small" in line and "warm" in line)
+    (template,) = map(int, re.findall(r"from process (\d+)", line))
+    forks = psutil.Process(template).cpu_times().children_user
+    later = at + dt.timedelta(days=1)
+    ledger.enqueue(RunOrder(slot=Slot(job="small", tenant="", at=later), trigger="backfill"))
+    assert next(line for line in says if "20261002T060000Z: published" in line)
+    assert psutil.Process(template).cpu_times().children_user > forks
+    below = psutil.Process(server.pid).children(recursive=True)
+    server.terminate()
+    server.communicate(timeout=60)
+    assert server.returncode == 0 and ended(below) and not folder.exists()
+
+
+def test_the_templates_of_a_killed_server_end_by_themselves(root):
+    server = subprocess.Popen(
+        [sys.executable, "-m", "workbench.cli", "jobs", "serve", "--warm", "--address", "127.0.0.1:0"],
+        cwd=root, env=environment(root), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    _folder_of(server, iter(server.stderr.readline, ""))
+    below = psutil.Process(server.pid).children(recursive=True)
+    assert below
+    server.kill()
+    server.communicate()
+    assert ended(below)
+
+
+def _folder_of(server, says):
+    """Wait until the command of a server is warm; return the folder of its templates."""
+    assert next(line for line in says if "the command is warm" in line)
+    (template,) = [p for p in psutil.Process(server.pid).children() if OPTION in p.cmdline()]
+    return Path(template.cmdline()[-1]).parent
