@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,12 @@ if TYPE_CHECKING:
     from workbench.promotion.release import Released
 
 _MISSING: Any = object()
+
+
+def _stems(texts: Sequence[str]) -> list[str]:
+    from workbench.memory.stemming import stems
+
+    return stems(texts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +159,8 @@ class Workspace(RecordVerbs):
             snapshot_store=self.boundary.stores.snapshot_store(),
             permitted=self.boundary.access.permitted,
             permits=self.boundary.permits,
+            narrowed=lambda principal: self.bind(principal=principal).memory(reference),
+            stems=_stems,
         )
 
     def window(self, budget: int, *, model: str | None = None) -> Window:
