@@ -49,11 +49,11 @@ else
 	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench check && $(BIN)/python -m workbench.notebooks.stored notebooks pipelines
 endif
 
-lab: env ## open the notebooks in JupyterLab
+lab: env ## open JupyterLab on the start page of this repository
 	@root=; if test "$$(id -u)" = 0; then \
 		echo "== JupyterLab runs as root: --allow-root is passed"; root=--allow-root; fi; \
 		JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" exec $(BIN)/workbench gateway exec -- $(BIN)/jupyter lab $$root \
-		--ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(ARGS)
+		--ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/START.md $(ARGS)
 
 gateway: env ## serve models and memories as an OpenAI-compatible API; ARGS="--address HOST:PORT"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec workbench gateway $(ARGS)

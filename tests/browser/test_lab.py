@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from panel_page import pictured
 from playwright.sync_api import sync_playwright
 
 from workbench.notebooks import canonical as notebooks
@@ -234,6 +235,25 @@ def run(page, cell, source) -> str:
     assert outputs and not [one for one in outputs if one["output_type"] == "error"], outputs
     shown = [one["text"] if "text" in one else one["data"].get("text/plain", "") for one in outputs]
     return "\n".join("".join(part) for part in shown)
+
+
+def test_the_lab_opens_on_the_start_page_whose_links_open_notebooks(repository, served):
+    _, url, _ = served
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--headless=new", "--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.set_default_timeout(60_000)
+        page.goto(f"{url.removesuffix('/lab')}/?token={TOKEN}", wait_until="domcontentloaded")
+        preview = page.locator(".jp-MarkdownViewer")
+        preview.get_by_role("heading", name="Use cases").wait_for()
+        assert "workbench jobs run answers" in preview.text_content()
+        pictured(page, "start_page")
+        preview.get_by_role("link", name="triage").click()
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+        browser.close()
+    assert not (repository / "START.md").exists() and git(repository, "status", "--porcelain") == ""
 
 
 def test_running_and_saving_leaves_the_bytes_and_an_edit_changes_them(repository, served):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,3 +79,9 @@ def _deliver(page, panel, waiting):
     while waiting:
         panel.receive(waiting.pop(0))
         page.wait_for_timeout(50)
+
+
+def pictured(page, name):
+    """Keep a screenshot in the folder that WORKBENCH_SCREENSHOTS names, if it names one."""
+    if folder := os.environ.get("WORKBENCH_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)

@@ -288,3 +288,33 @@ def test_other_files_are_saved_as_jupyter_saves_them(manager):
     run(manager.save({"type": "file", "format": "text", "content": "text"}, "notebooks/n.txt"))
     assert stored(manager, "notebooks/n.txt") == "text"
     assert run(manager.get("notebooks"))["type"] == "directory"
+
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+STATE = "application/vnd.jupyter.widget-state+json"
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["state kept", "state gone"])
+def test_the_view_of_a_widget_is_shown_where_its_state_is_kept(manager, kept):
+    """Else the Lab would show "model not found" in place of the table that the same output holds as HTML."""
+    cell = code("a", "result", "the table")
+    view = {"model_id": "m1", "version_major": 2, "version_minor": 0}
+    cell["outputs"][0] = {
+        "output_type": "display_data", "metadata": {}, "data": {VIEW: view, "text/html": "<table></table>"},
+    }  # fmt: skip
+    widgets = {"widgets": {STATE: {"state": {"m1": {}} if kept else {}}}}
+    save(manager, "notebooks/a.ipynb", notebook(cell, **widgets))
+    assert "widget" not in stored(manager, "notebooks/a.ipynb")
+    (output,) = shown(manager, "notebooks/a.ipynb")["a"]
+    assert (VIEW in output["data"]) == kept and "text/html" in output["data"]
+
+
+def test_the_start_page_is_written_when_it_is_read_and_a_file_of_its_name_takes_its_place(manager, tmp_path):
+    pages = iter(["# first", "# second"])
+    manager.start_page = lambda folder: f"{next(pages)} {folder.name}"
+    first, second = (run(manager.get("START.md")) for _ in range(2))
+    assert first["content"] == "# first repo" and not first["writable"]
+    assert second["content"].startswith("# second") and first["hash"] != second["hash"]
+    assert run(manager.file_exists("START.md")) and run(manager.list_checkpoints("START.md")) == []
+    (tmp_path / "repo" / "START.md").write_text("mine", encoding="utf-8")
+    assert run(manager.get("START.md"))["content"] == "mine" and run(manager.get("START.md"))["writable"]

@@ -29,6 +29,7 @@ from workbench.cli.moderation import moderation
 from workbench.cli.new import new
 from workbench.cli.output import Json, check_out, masked, say, show
 from workbench.cli.release import promote, rollback
+from workbench.cli.status import status
 from workbench.errors import ConfigError, WorkbenchError
 
 
@@ -276,7 +277,7 @@ def _explained(function: Callable[[], Any]) -> int:
 
 for _command in (
     audit, budget, content, data, memory, doctor, new, init, promote, rollback, jobs, calls, moderation,
-    assess, approve, gateway, keys, evidence, impact,
+    assess, approve, gateway, keys, evidence, impact, status,
 ):  # fmt: skip
     cli.add_command(_command)
 

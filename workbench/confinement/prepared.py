@@ -23,7 +23,8 @@ _SPEC: Final = "confined.json"
 OWN: Final = "own"
 #: Variables of the starting process that a confined process keeps.
 _KEPT: Final = (
-    "LANG", "LC_ALL", "LC_CTYPE", "TZ", "WORKBENCH_EXECUTION", "WORKBENCH_RUN", "JPY_PARENT_PID",
+    "LANG", "LC_ALL", "LC_CTYPE", "TZ", "WORKBENCH_EXECUTION", "WORKBENCH_RUN", "WORKBENCH_WIDGETS",
+    "JPY_PARENT_PID",
     "PYTHONHASHSEED", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS",
 )  # fmt: skip
 #: What libraries of the system and of Python read outside their own folders; none of it is this user's.

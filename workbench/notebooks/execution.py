@@ -22,6 +22,7 @@ from workbench.layout import EXECUTED
 from workbench.notebooks import canonical as notebooks
 from workbench.notebooks import inspection, masks
 from workbench.notebooks.confined import Confined
+from workbench.widgets.panel import SWITCH
 
 #: What jupyter_client says of a kernel that ends before any cell: another process took one of its ports.
 _UNREADY = "Kernel died before replying"
@@ -98,7 +99,7 @@ def execute(
     succeeded, screened = False, execution.job is not None and watch is not None
     try:
         with (
-            processes.environment(execution.environment()),
+            processes.environment({**execution.environment(), SWITCH: "0"}),
             _shown(progress, show=options.get("show", True)),
             _natively(kernel.watch),
             _cleaning(output, options.get("clean"), copy=not screened),

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import functools
 import hashlib
 import shutil
@@ -16,6 +17,7 @@ import nbformat
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from send2trash import send2trash
 from tornado.web import HTTPError
+from traitlets import Callable as Function
 from traitlets import Instance, Unicode
 
 from workbench.errors import WorkbenchError
@@ -24,11 +26,20 @@ from workbench.notebooks.canonical import canonical
 from workbench.notebooks.outputs import KeptOutputs
 from workbench.privacy.repository import always_redaction_of
 
+#: The page on which the Lab opens, in the repository's folder; a file of that name takes its place.
+START = "START.md"
+
 
 class NotebookManager(AsyncLargeFileManager):
-    """Jupyter's contents manager for a repository: notebooks elsewhere are saved as they are."""
+    """Jupyter's contents manager for a repository: notebooks elsewhere are saved as they are.
+
+    START.md is no file: `start_page` writes it anew each time it is read.
+    """
 
     repository = Unicode(help="The repository's folder.").tag(config=True)
+    start_page = Function(
+        None, allow_none=True, help="A function of the repository's folder: START.md as Markdown."
+    ).tag(config=True)
     _saving = Instance(asyncio.Lock, ())
 
     async def get(
@@ -40,6 +51,8 @@ class NotebookManager(AsyncLargeFileManager):
         require_hash: bool = False,  # noqa: FBT001, FBT002  Jupyter's
     ) -> dict[str, Any]:
         """Return a file's model. A notebook's model contains its outputs, and its hash changes with them."""
+        if self._is_start(path):
+            return await self._start(content)
         model: dict[str, Any] = await super().get(path, content, type, format, require_hash)
         kept = self._kept(path) if model["type"] == "notebook" else None
         if kept is None:
@@ -71,6 +84,33 @@ class NotebookManager(AsyncLargeFileManager):
             self.notary.mark_cells(full, self.notary.check_cells(nbformat.from_dict(content)))
             self.check_and_sign(full, path)
         return saved
+
+    def _is_start(self, path: str) -> bool:
+        return (
+            self.start_page is not None
+            and path.strip("/") == START
+            and not Path(self._get_os_path(START)).exists()
+        )
+
+    async def _start(self, content: bool) -> dict[str, Any]:  # noqa: FBT001
+        """Return the model of the start page, which cannot be written."""
+        text = await asyncio.to_thread(self.start_page, Path(self.repository))
+        now = dt.datetime.now(dt.UTC)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return {
+            "name": START, "path": START, "type": "file", "mimetype": "text/markdown", "writable": False,
+            "format": "text" if content else None, "content": text if content else None,
+            "size": len(text.encode()), "created": now, "last_modified": now,
+            "hash": digest, "hash_algorithm": "sha256",
+        }  # fmt: skip
+
+    async def file_exists(self, path: str) -> bool:
+        """Whether a file is there; the start page always is."""
+        return self._is_start(path) or bool(await super().file_exists(path))
+
+    async def list_checkpoints(self, path: str) -> list[dict[str, Any]]:
+        """Return the checkpoints of a file; the start page has none."""
+        return [] if self._is_start(path) else list(await super().list_checkpoints(path))
 
     async def create_checkpoint(self, path: str) -> dict[str, Any]:
         """Create a checkpoint of a file and of its outputs."""

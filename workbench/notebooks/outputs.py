@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,8 @@ from workbench.privacy.repository import masked_output
 FOLDERS: Final = frozenset({"notebooks", "pipelines"})
 #: Bytes of the largest copy that is read, as Jupyter limits a saved notebook.
 _LIMIT: Final = 512 << 20
+_VIEW: Final = "application/vnd.jupyter.widget-view+json"
+_STATE: Final = "application/vnd.jupyter.widget-state+json"
 _log = logging.getLogger(__name__)
 
 
@@ -83,9 +85,10 @@ class KeptOutputs:
             kept |= {_key(cell): cell for cell in notebook["cells"]}
             volatile = {k: v for k, v in notebook["metadata"].items() if k in notebooks.VOLATILE}
             full["metadata"] = {**full["metadata"], **volatile}
+        states = _widget_states(full)
         for cell in full["cells"]:
             if (found := kept.get(_key(cell))) is not None:
-                _restore(cell, found)
+                _restore(cell, found, states)
         return full
 
     def keep_checkpoint(self) -> None:
@@ -157,10 +160,33 @@ def _key(cell: Mapping[str, Any]) -> tuple[Any, ...]:
     return str(cell.get("id")), cell["cell_type"], notebooks.source_of(cell)
 
 
-def _restore(cell: dict[str, Any], kept: Mapping[str, Any]) -> None:
+def _widget_states(notebook: Mapping[str, Any]) -> Container[str]:
+    """Return the ids of the widgets whose state a notebook holds, as Jupyter stores it when asked to."""
+    try:
+        return frozenset(notebook["metadata"]["widgets"][_STATE]["state"])
+    except (KeyError, TypeError):
+        return frozenset()
+
+
+def _without_lost_view(output: Any, states: Container[str]) -> Any:
+    """Return an output without the view of a widget whose state is gone with its kernel.
+
+    The Lab would show "model not found" in place of the output's other forms.
+    """
+    data = output.get("data") if isinstance(output, Mapping) else None
+    if not isinstance(data, Mapping) or _VIEW not in data or len(data) == 1:
+        return output
+    view = data[_VIEW]
+    if isinstance(view, Mapping) and view.get("model_id") in states:
+        return output
+    return {**output, "data": {kind: form for kind, form in data.items() if kind != _VIEW}}
+
+
+def _restore(cell: dict[str, Any], kept: Mapping[str, Any], states: Container[str]) -> None:
     """Copy outputs and metadata of a kept cell to a cell; a cell's own outputs stay."""
     if cell["cell_type"] == "code" and not cell.get("outputs") and isinstance(kept.get("outputs"), list):
-        cell["outputs"], cell["execution_count"] = kept["outputs"], kept.get("execution_count")
+        cell["outputs"] = [_without_lost_view(output, states) for output in kept["outputs"]]
+        cell["execution_count"] = kept.get("execution_count")
     volatile = {k: v for k, v in kept["metadata"].items() if k in notebooks.VOLATILE_IN_CELL - {"trusted"}}
     if "outputs_hidden" in kept["metadata"].get("jupyter", {}):
         hidden = {"outputs_hidden": kept["metadata"]["jupyter"]["outputs_hidden"]}

@@ -1,0 +1,86 @@
+"""The start page: every use case and job with its next command, whatever the repository holds."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from made_job_runs import NOW
+from made_jobs import frozen, judged_repository
+
+from workbench.cli.app import cli
+from workbench.pipeline.start_page import start_page, status_of
+from workbench.testing.fakes import FakeClock
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory):
+    return judged_repository(tmp_path_factory.mktemp("start") / "repo")
+
+
+@pytest.fixture
+def gate(repo):
+    path = repo / "results/answers/gate.json"
+    yield path
+    path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict", "command"),
+    [
+        (None, "not judged", "make repro"),
+        ('{"verdict": "pass"}', "pass", "workbench promote job/answers --to production"),
+        ('{"verdict": "fail"}', "fail", "workbench gate answers/candidate"),
+        ('{"verdict": "undecided"}', "undecided", "workbench gate answers/candidate"),
+        ('{"verdict": "<b>"}', "not judged", "make repro"),
+        ('{"verdict": ', "not judged", "make repro"),
+        ("[1]", "not judged", "make repro"),
+    ],
+)
+def test_a_use_case_has_its_verdict_and_its_next_command(repo, gate, text, verdict, command):
+    if text is not None:
+        gate.write_text(text)
+    (line,) = status_of(repo, clock=FakeClock(NOW.isoformat())).cases
+    assert (line.verdict, line.command) == (verdict, command)
+    assert verdict in start_page(repo) and f"`{command}`" in start_page(repo)
+
+
+def test_a_job_has_its_version_and_links_lead_to_files(tmp_path, monkeypatch):
+    repo = judged_repository(tmp_path / "repo")
+    frozen(repo, label="production")
+    (repo / "reports").mkdir(exist_ok=True)
+    case = status_of(repo).cases[0].case
+    (repo / f"{case.report}.html").write_text("")
+    monkeypatch.chdir(repo)
+    (job,) = status_of(repo, clock=FakeClock(NOW.isoformat())).jobs
+    assert (job.status.production, job.last, job.command) == (1, "no runs yet", "workbench jobs run answers")
+    page = start_page(repo)
+    assert f"[answers]({case.notebook})" in page and f"[page]({case.report}.html)" in page
+    shown = json.loads(json.dumps(status_of(repo).to_json()))
+    assert shown["jobs"][0]["production"] == 1 and shown["use_cases"][0]["next"]
+
+
+def test_a_title_is_no_markup(tmp_path):
+    repo = judged_repository(tmp_path / "a_[b](c)<script>")
+    params = (repo / "params.yaml").read_text()
+    title = next(line for line in params.splitlines() if line.strip().startswith("title:"))
+    hostile = title.split("title:")[0] + "title: 'x | <script>alert(1)</script> [a](javascript:b) `c` *d*'"
+    (repo / "params.yaml").write_text(params.replace(title, hostile))
+    page = start_page(repo)
+    assert r"x \| \<script\>alert\(1\)\</script\> \[a\]\(javascript:b\) \`c\` \*d\*" in page
+    assert r"a\_\[b\]\(c\)\<script\>" in page.splitlines()[0]
+
+
+def test_an_invalid_file_is_said_in_place_of_the_page(tmp_path):
+    repo = judged_repository(tmp_path / "repo")
+    (repo / "params.yaml").write_text("use_cases: [")
+    assert "params.yaml" in start_page(repo) and "cannot be read" in start_page(repo)
+
+
+def test_the_command_prints_the_same(repo, monkeypatch, capsys):
+    monkeypatch.chdir(repo)
+    cli(["status"], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert "answers" in said and "make repro" in said
+    cli(["status", "--json"], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out)["use_cases"][0]["name"] == "answers"
