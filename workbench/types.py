@@ -130,9 +130,9 @@ class Hit:
     version of the tenant's knowledge (0 for items written at run time). `since` is the first valid day,
     `age_days` the days from `since` to `as_of`. `allowed` names the requester's group and the level that
     grant access. `degraded` is true when the store was unavailable and the last snapshot answered.
-    `data_class` is the class of data that the memory's spec declares, "" for none. `valid_to` is the first day
-    on which the passage is invalid. `words_rank` and `vector_rank` are the places, from 1, in the rankings by
-    words and by meaning that `score` fuses; None in one that does not list the passage.
+    `data_class` is the class of data that the memory's spec declares, "" for none. `valid_to` is the first
+    day on which the passage is invalid. `words_rank` and `vector_rank` are the places, from 1, in the
+    rankings by words and by meaning that `score` fuses; None in one that does not list the passage.
     """
 
     id: str

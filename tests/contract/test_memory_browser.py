@@ -1,4 +1,4 @@
-"""The browser of a memory on each store: it tells nothing that a search could not find, whatever a page sends."""
+"""The browser of a memory on each store: whatever a page sends, it tells what a search could find."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from workbench.testing.memory_items import HOSTILE, HOSTILE_NAMES
 
 #: What a page may send, whether or not the panel drew a button for it.
 FORGED = (
-    None, 0, 1, -1, 2, 10**9, True, 1.5, "", "0", "1", "9", "staff", "board", "principal:anna", VICTIM, *OUTSIDERS,
-    "secret-0", "2000-01-01", "2125-06-15", "document", "episode", "x' OR '1'='1", [], {}, {"tenant": VICTIM},
-    *HOSTILE[:8], *HOSTILE_NAMES[:4],
+    None, 0, 1, -1, 2, 10**9, True, 1.5, "", "0", "1", "9", "staff", "board", "principal:anna", VICTIM,
+    *OUTSIDERS, "secret-0", "2000-01-01", "2125-06-15", "document", "episode", "x' OR '1'='1", [],
+    {}, {"tenant": VICTIM}, *HOSTILE[:8], *HOSTILE_NAMES[:4],
 )  # fmt: skip
 ACTIONS = (
-    "question", "k", "as_of", "version", "sources", "kind", "search", "list", "open", "versions", "before", "after",
-    "compare", "group", "clearance", "tenant", "act_as", "forget", "_own",
+    "question", "k", "as_of", "version", "sources", "kind", "search", "list", "open", "versions", "before",
+    "after", "compare", "group", "clearance", "tenant", "act_as", "forget", "_own",
 )  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def show_what_is_permitted(house):
     (hit, *_) = panel.hits
     assert hit.words_rank and hit.vector_rank and hit.score > 0
     panel.open(1)
-    assert hit.id in told(panel) and f"{hit.score:.4f}: by words {hit.words_rank}." in str(panel)
+    assert hit.id in told(panel) and f"{hit.score:.4f}, from rank {hit.words_rank} by words" in str(panel)
     everything = panel.list_page().total
     assert panel.list_versions()
     panel.act("group", "everyone")

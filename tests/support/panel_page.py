@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,13 +43,22 @@ class _Front:
     """What a panel sends its views to: the page."""
 
     def __init__(self, page):
-        self.page = page
+        self.page, self.thread, self.last = page, threading.get_ident(), None
 
     def show(self, content):
+        if threading.get_ident() != self.thread:  # such as the workbench's loop; `settle` shows it
+            self.last = content
+            return
+        self.last = None
         # The page is busy with the message that led here; it is shown when that has returned.
         self.page.evaluate(
             "content => setTimeout(() => window.update(JSON.parse(content)))", json.dumps(content)
         )
+
+    def catch_up(self):
+        """Show the last view of another thread, if it is newer."""
+        if self.last is not None:
+            self.show(self.last)
 
 
 @contextmanager
@@ -63,7 +73,7 @@ def shown(panel, *, width=1000, scheme="light"):
         page.on("pageerror", lambda error: errors.append(str(error)))
         waiting = []
         page.expose_function("receive", lambda message: waiting.append(json.loads(message)))
-        page.set_content("<!doctype html><html><body></body></html>")
+        page.set_content("<!doctype html><html style='color-scheme: light dark'><body></body></html>")
         files = [(WIDGETS / name).read_text(encoding="utf-8") for name in ("front.js", "front.css")]
         page.evaluate(MODEL, [*files, panel.to_json()])
         panel._front = _Front(page)
@@ -79,6 +89,8 @@ def _deliver(page, panel, waiting):
     while waiting:
         panel.receive(waiting.pop(0))
         page.wait_for_timeout(50)
+    panel._front.catch_up()
+    page.wait_for_timeout(20)
 
 
 def pictured(page, name):

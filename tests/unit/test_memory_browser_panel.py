@@ -54,8 +54,9 @@ def test_a_search_shows_passages_with_their_ranks_and_facts(bench):
     panel.act("open", 1)
     text = str(panel)
     for told in (
-        "2 passages for 'are taxis paid on trips?', valid on 2026-01-01", "by words 1., by meaning 1.", "[1] or [taxi]",
-        "trust", "from 2025-01-01", "embedding hash", """ws.memory("m").search('are taxis paid on trips?', k=2)""",
+        "2 passages for 'are taxis paid on trips?', valid on 2026-01-01", "[1] or [taxi]", "trust",
+        "1.0000, from rank 1 by words and 1 by meaning", "from 2025-01-01", "embedding hash",
+        """ws.memory("m").search('are taxis paid on trips?', k=2)""",
     ):  # fmt: skip
         assert told in text, told
     assert panel.card_html().count("<tr>") == 3

@@ -11,7 +11,6 @@ from workbench.errors import RefusedError, UnavailableError
 from workbench.ports import Budget, Purged, Query, Requester, Selector
 from workbench.types import KNOWLEDGE, Item, ItemHit
 
-
 _UNRANKED: Mapping[str, int] = MappingProxyType({})
 
 
@@ -66,7 +65,7 @@ def hit(
     tenant: str,
     ranks: Mapping[str, int] = _UNRANKED,
 ) -> ItemHit:
-    """Return the hit for `item`, with its place in the rankings `words` and `vector` that list it;
+    """Return the hit for `item`, with its place in the rankings `words` and `vector`.
 
     UnavailableError when the store's filter let a hidden item through.
     """

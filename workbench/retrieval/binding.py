@@ -50,8 +50,9 @@ class Binding:
     is set, as it is in a job. `home` holds `.workbench` when `root` is only a copy of the code. `permitted`
     returns the condition of the policies on the items of a call, for pages that no store holds yet; without
     it access lists and clearance decide about these. `permits` returns whether the policies let a call
-    pass: the question of a search that they deny is not embedded. `narrowed` returns the binding of a principal
-    with the same rights or fewer, and `stems` the stems of texts as the ranking by words has them. `marked` is whether the handler marks the
+    pass: the question of a search that they deny is not embedded. `narrowed` returns the binding of a
+    principal with the same rights or fewer, and `stems` the stems of texts as the ranking by words has them.
+    `marked` is whether the handler marks the
     passages whose source has changed, as the gateway of a run does: its kernel may not read the sources.
     """
 

@@ -7,7 +7,7 @@ search could not find: no other number, title or name either.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from workbench import _sync, arguments
@@ -26,6 +26,15 @@ from workbench.types import ItemKind
 from workbench.widgets.nodes import Node
 from workbench.widgets.panel import Panel
 from workbench.widgets.table import PAGE
+
+
+def _entering(name: str) -> Callable[[MemoryBrowser, Any], None]:
+    """Return the action of a field that holds the part `name` of what is asked."""
+
+    def enter(browser: MemoryBrowser, text: Any) -> None:
+        browser._enter(name, text)  # noqa: SLF001 - an action of the class below
+
+    return enter
 
 
 class MemoryBrowser(Panel):
@@ -146,48 +155,38 @@ class MemoryBrowser(Panel):
 
     # -- what a person does ------------------------------------------------------------------
 
-    def on_question(self, text: Any) -> None:
-        self._enter("text", text)
+    on_question, on_k, on_as_of = _entering("text"), _entering("k"), _entering("as_of")
+    on_version, on_sources = _entering("version"), _entering("sources")
+    on_before, on_after = _entering("before"), _entering("after")
 
-    def on_k(self, text: Any) -> None:
-        self._enter("k", text)
-
-    def on_as_of(self, text: Any) -> None:
-        self._enter("as_of", text)
-
-    def on_version(self, text: Any) -> None:
-        self._enter("version", text)
-
-    def on_sources(self, text: Any) -> None:
-        self._enter("sources", text)
-
-    def on_kind(self, text: Any) -> None:
-        if text and text not in get_args(ItemKind):
-            raise ConfigError(f"there is no kind {text!r} ({nearest(str(text), get_args(ItemKind))})")
-        self._enter("kind", text)
+    def on_kind(self, kind: Any) -> None:
+        """Enter the kind of item; an empty text is all."""
+        if kind and kind not in get_args(ItemKind):
+            raise ConfigError(f"there is no kind {kind!r} ({nearest(str(kind), get_args(ItemKind))})")
+        self._enter("kind", kind)
 
     def on_search(self, _: Any) -> None:
+        """Search for what is entered."""
         self.search(self.asked.text, k=self.asked.number(), **self.asked.filters())
 
     def on_list(self, first: Any) -> None:
+        """List the page that begins at a passage."""
         self.list_page(first or 0)
 
     def on_open(self, number: Any) -> None:
+        """Open a passage, or close it."""
         self.open(number)
 
     def on_versions(self, _: Any) -> None:
+        """Show the versions."""
         self.list_versions()
 
-    def on_before(self, text: Any) -> None:
-        self._enter("before", text)
-
-    def on_after(self, text: Any) -> None:
-        self._enter("after", text)
-
     def on_compare(self, _: Any) -> None:
+        """Compare the versions that are chosen."""
         self.compare(*self.asked.compared(self._versions))
 
     def on_group(self, name: Any) -> None:
+        """Keep one of the caller's groups, or all for an empty name."""
         own = self._own.context.principal.groups
         if name and name not in own:
             raise ConfigError(f"you are not in the group {name!r}", hint=f"your groups: {', '.join(own)}")
@@ -195,12 +194,11 @@ class MemoryBrowser(Panel):
         self.act_as(groups=groups, clearance=self.principal.clearance)
 
     def on_clearance(self, level: Any) -> None:
+        """Take a clearance up to the caller's."""
         if not (isinstance(level, str) and level.isascii() and level.isdigit() and len(level) < 9):
             raise ConfigError(f"the clearance is {level!r}, not a whole number")
-        groups = (
-            None if self.principal.groups == self._own.context.principal.groups else self.principal.groups
-        )
-        self.act_as(groups=groups, clearance=int(level))
+        acting, own = self.principal.groups, self._own.context.principal.groups
+        self.act_as(groups=None if acting == own else acting, clearance=int(level))
 
     def _enter(self, name: str, text: Any) -> None:
         self.asked = dataclasses.replace(self.asked, **{name: arguments.text(text, name)})
@@ -209,13 +207,20 @@ class MemoryBrowser(Panel):
 
     def view(self) -> Node:
         """Return the form, the passages, the opened one, and the versions."""
-        shown = self._shown()
-        state = browser_view.State(
-            binding=self._acting, own=self._own.context.principal, asked=self.asked,
-            question=self._question, hits=self._hits, listed=self._listed, opened=shown[self._opened - 1] if self._opened else None,
-            number=self._opened or 0, shown=len(shown), versions=tuple(self._versions),
+        shown, number = self._shown(), self._opened or 0
+        state = browser_view.BrowserState(
+            binding=self._acting,
+            own=self._own.context.principal,
+            asked=self.asked,
+            question=self._question,
+            hits=self._hits,
+            listed=self._listed,
+            opened=shown[number - 1] if number else None,
+            number=number,
+            shown=len(shown),
+            versions=tuple(self._versions),
             difference=self._difference,
-        )  # fmt: skip
+        )
         return browser_view.drawn(state)
 
     def card_html(self) -> str:

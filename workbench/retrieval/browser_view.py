@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from workbench import arguments
 from workbench.errors import ConfigError
 from workbench.identity import Principal
 from workbench.ports import MemoryVersion
@@ -89,7 +88,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class BrowserState:
     """What is shown: whom `binding` acts for, what is entered, what was found, and the opened passage.
 
     `question` is that of the hits: another one may be entered since.
@@ -119,7 +118,7 @@ def searched_by(spec: MemorySpec) -> str:
     return {"hybrid": fused, "words": "words", "vector": "meaning"}[spec.mode]
 
 
-def drawn(state: State) -> Node:
+def drawn(state: BrowserState) -> Node:
     """Return the view."""
     spec, tenant = state.binding.spec, state.binding.tenant
     nodes: list[Node] = [
@@ -139,7 +138,7 @@ def drawn(state: State) -> Node:
 # -- the form ------------------------------------------------------------------------------------
 
 
-def _form(state: State) -> Node:
+def _form(state: BrowserState) -> Node:
     asked, binding = state.asked, state.binding
     again = f"search({asked.text or '…'!r}, k={asked.k})"
     buttons = Group(
@@ -156,15 +155,15 @@ def _form(state: State) -> Node:
         enter="search",
         placeholder="words or a question",
     )
-    row = (question, Field(label="Passages", action="k", text=asked.k, enter="search"))
-    return Group(nodes=(Group(row=True, nodes=row), _narrowing(state), buttons))
+    return Group(nodes=(question, _narrowing(state), buttons))
 
 
-def _narrowing(state: State) -> Node:
+def _narrowing(state: BrowserState) -> Node:
     asked = state.asked
     kinds = (("", "all"), *((kind, kind) for kind in get_args(ItemKind)))
     day = day_of(state.binding, None)
     filters = (
+        Field(label="Passages", action="k", text=asked.k, enter="search"),
         Field(label="Valid on", action="as_of", text=asked.as_of, placeholder=day, enter="search"),
         _version(state, "Version", "version", asked.version, ("", "active")),
         Field(label="Sources", action="sources", text=asked.sources, placeholder="all", enter="search"),
@@ -177,7 +176,7 @@ def _narrowing(state: State) -> Node:
     )
 
 
-def _choices(state: State) -> tuple[Node, ...]:
+def _choices(state: BrowserState) -> tuple[Node, ...]:
     """Return the rights that the caller may give up; there is no choice of what it does not have."""
     own, acting = state.own, state.binding.context.principal
     group = "" if acting.groups == own.groups else ", ".join(acting.groups)
@@ -194,7 +193,7 @@ def _rights(principal: Principal) -> str:
     return f"{principal}, groups {', '.join(principal.groups)}, clearance {principal.clearance}"
 
 
-def _version(state: State, label: str, action: str, text: str, first: tuple[str, str]) -> Field:
+def _version(state: BrowserState, label: str, action: str, text: str, first: tuple[str, str]) -> Field:
     numbers = [str(version.number) for version in state.versions]
     others = [text] if text and text not in numbers else []
     options = (first, *((number, number) for number in (*others, *numbers)))
@@ -204,16 +203,16 @@ def _version(state: State, label: str, action: str, text: str, first: tuple[str,
 # -- passages ------------------------------------------------------------------------------------
 
 
-def _found(state: State, hits: Hits) -> Node:
+def _found(state: BrowserState, hits: Hits) -> Node:
     if not hits:
         return Words(text=_NOTHING, tone="warn")
     heads = [Heading(label="passage"), Heading(label="text")]
-    heads += [Heading(label=name, numeric=True) for name in ("score", "by words", "by meaning")]
+    heads += [Heading(label=name, numeric=True) for name in ("score", "rank by words", "rank by meaning")]
     rows = [
         (
             _button(number, hit),
             Group(nodes=(_short(state, hit.text), *_warnings(hit))),
-            *texts(f"{hit.score:.4f}", _place(hit.words_rank), _place(hit.vector_rank)),
+            *texts(f"{hit.score:.4f}", _rank(hit.words_rank), _rank(hit.vector_rank)),
         )
         for number, hit in enumerate(hits, start=1)
     ]
@@ -224,7 +223,7 @@ def _found(state: State, hits: Hits) -> Node:
     )
 
 
-def _list(state: State, listed: Listed) -> Node:
+def _list(state: BrowserState, listed: Listed) -> Node:
     if not listed.total:
         return Words(text=_NOTHING, tone="warn")
     heads = [Heading(label=name) for name in ("passage", "text", "valid", "kind")]
@@ -247,7 +246,7 @@ def _button(number: int, passage: Hit | Item) -> Node:
     return Button(label=f"{number}. {passage.title or passage.source}", action="open", value=number)
 
 
-def _short(state: State, text: str) -> Node:
+def _short(state: BrowserState, text: str) -> Node:
     short = text if len(text) <= _SHORT else text[: _SHORT - 1] + "…"
     return marked(short, state.question, stems=state.binding.stems)
 
@@ -257,8 +256,8 @@ def _warnings(hit: Hit) -> list[Node]:
     return [Words(text=mark, tone="warn") for mark in marks]
 
 
-def _place(rank: int | None) -> str:
-    return "–" if rank is None else f"{rank}."  # noqa: RUF001
+def _rank(rank: int | None) -> str:
+    return "none" if rank is None else str(rank)
 
 
 def _valid(passage: Hit | Item) -> str:
@@ -270,7 +269,7 @@ def _valid(passage: Hit | Item) -> str:
     )
 
 
-def _opened(state: State, passage: Hit | Item) -> Node:
+def _opened(state: BrowserState, passage: Hit | Item) -> Node:
     n = state.number
     buttons = (
         Button(label="Previous", action="open", value=n - 1, shortcut="p", disabled=n == 1),
@@ -287,6 +286,7 @@ def _opened(state: State, passage: Hit | Item) -> Node:
             Words(text=f"{n}. {passage.title or passage.source}", heading=4),
             marked(passage.text, state.question, stems=state.binding.stems),
             Grid(caption="", headings=heads, rows=rows),
+            Words(text=f"id {passage.id}", tone="muted", code=True),
             Group(row=True, nodes=buttons),
         ),
     )
@@ -296,7 +296,9 @@ _Fact = tuple[str, str, Tone]
 
 
 def _facts_of_hit(hit: Hit, n: int) -> list[_Fact]:
-    parts = f"{hit.score:.4f}: by words {_place(hit.words_rank)}, by meaning {_place(hit.vector_rank)}"
+    parts = (
+        f"{hit.score:.4f}, from rank {_rank(hit.words_rank)} by words and {_rank(hit.vector_rank)} by meaning"
+    )
     age = f", {hit.age_days} days old on {hit.as_of}" if hit.age_days is not None else ""
     state = (
         "its source has changed since it was added"
@@ -322,7 +324,6 @@ def _facts_of_hit(hit: Hit, n: int) -> list[_Fact]:
         ),
         ("trust", f"{hit.trust} of 3", ""),
         ("snapshot", "the store was unavailable: from the last snapshot" * hit.degraded, "warn"),
-        ("id", hit.id, "muted"),
     ]
 
 
@@ -334,17 +335,16 @@ def _facts_of_item(item: Item) -> list[_Fact]:
         ("expires", item.expires or "", ""),
         ("classification", str(item.classification), ""),
         ("trust", f"{item.trust} of 3", ""),
-        ("id", item.id, "muted"),
     ]
 
 
 # -- versions ------------------------------------------------------------------------------------
 
 
-def _versions(state: State) -> Node:
+def _versions(state: BrowserState) -> Node:
     show = Button(label="Versions", action="versions", python=call(state.binding, "versions()"))
     if not state.versions:
-        return show
+        return Group(row=True, nodes=(show,))
     before, after = (
         _version(state, label, label.lower(), text, ("", default))
         for label, text, default in (

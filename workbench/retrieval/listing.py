@@ -1,4 +1,4 @@
-"""List the passages that a search could find: those that the policies permit, valid on the day of the search."""
+"""List the passages that a search could find: permitted by the policies, and valid on its day."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def _fresh(binding: Binding, found: Sequence[Item]) -> list[Item]:
     spec = binding.spec
     if binding.marked:
         raise ConfigError(
-            f"{spec} cannot be listed here: it says stale: {spec.stale}, and only its searches know the sources",
+            f"{spec} cannot be listed here: its spec says stale: {spec.stale}, and only its searches know "
+            "the sources",
             hint=f'ws.memory("{spec.name}").search("…")',
         )
     if not spec.source:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from workbench.experiments.slices import Slicing
 from workbench.experiments.synthetic import Synthetic
 from workbench.identity import Principal
 from workbench.layout import RUNS
+from workbench.memory.stemming import stems
 from workbench.models import ModelCard
 from workbench.models.handle import ModelHandle
 from workbench.ports import Call, ModelCandidate
@@ -48,12 +49,6 @@ if TYPE_CHECKING:
     from workbench.promotion.release import Released
 
 _MISSING: Any = object()
-
-
-def _stems(texts: Sequence[str]) -> list[str]:
-    from workbench.memory.stemming import stems
-
-    return stems(texts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +155,7 @@ class Workspace(RecordVerbs):
             permitted=self.boundary.access.permitted,
             permits=self.boundary.permits,
             narrowed=lambda principal: self.bind(principal=principal).memory(reference),
-            stems=_stems,
+            stems=stems,
         )
 
     def window(self, budget: int, *, model: str | None = None) -> Window:
