@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import _sync
-from workbench.errors import ConfigError, LimitExceededError, nearest
-from workbench.experiments.attempts import frame_of, scored_row
+from workbench.errors import ConfigError, nearest
+from workbench.experiments.attempts import finished_row, frame_of, scored_row
 from workbench.experiments.compare import ComparisonSet, compare_all
 from workbench.experiments.concurrency import for_each
 from workbench.experiments.dataset import Case, Dataset
-from workbench.experiments.runs import Run
+from workbench.experiments.progress import BudgetRoom, Finished, Progress
+from workbench.experiments.runs import ENDED_BY, Run
 from workbench.experiments.scorers import Scorer
 from workbench.experiments.slices import Slicing
 from workbench.experiments.task import Task
@@ -23,8 +24,6 @@ from workbench.experiments.task import Task
 if TYPE_CHECKING:
     import polars as pl
 
-#: The setting of a run that a limit ended: the limit's name.
-ENDED_BY = "ended_by"
 #: Return a task's workspace, bound to a tenant and an arm's settings.
 Bind = Callable[[str, Mapping[str, Any]], Any]
 #: Return the resolved settings of an arm, with digests.
@@ -59,7 +58,8 @@ class ComparedRuns(Mapping[str, Run]):
 class Experiment:
     """A named experiment of one use case. `keep` receives every finished run.
 
-    `clean` masks what the answers and errors of a run may not hold.
+    `clean` masks what the answers and errors of a run may not hold, and `room` asks for the budget that
+    applies.
 
     `gate_digest` applies to runs over any version of `gated_memory`, or to all runs when it is None.
     """
@@ -76,6 +76,7 @@ class Experiment:
     progress: Path | None = None
     slices: tuple[str, ...] = ()
     clean: Callable[[pl.DataFrame], pl.DataFrame] | None = field(default=None, repr=False)
+    room: Callable[[], Awaitable[BudgetRoom | None]] | None = field(default=None, repr=False)
 
     async def _run(
         self,
@@ -91,32 +92,34 @@ class Experiment:
 
         A failed case is unscored, counted and shown with its error. Raises ConfigError before the first
         call when the task, cases, scorers or repeats are invalid. LimitExceededError ends the run at one of
-        its limits; the finished cases are kept as a run with the setting `ended_by`, which no gate passes.
+        its limits, and StoppedError when a person stops it. After both, and after an interrupt, the finished
+        cases are kept as a run with the setting `ended_by`, which no gate passes.
         """
         _check_set_up(task, cases, scorers, repeats)
         chosen = settings or {}
         described = {**self.describe(chosen), "task": task.name}
         rows: list[dict[str, Any]] = []
 
-        async def answer(item: tuple[Case, int], pool: ThreadPoolExecutor) -> None:
+        async def answer(item: tuple[Case, int], pool: ThreadPoolExecutor) -> Finished:
             case, repeat = item
             ws = self.bind(case.tenant, chosen)
             given = partial(task.read, case)
             done = await task.attempt(ws, given, pool, columns=case.inputs, case=case.id, repeat=repeat)
-            rows.append(scored_row(case, done, scorers))
+            row = scored_row(case, done, scorers)
+            rows.append(row)
+            return finished_row(row, done.records, scorers)
 
-        try:
-            await for_each(
-                [(case, repeat) for case in cases for repeat in range(repeats)],
-                answer,
-                workers=self.concurrency,
-                title=f"{self.name} · {arm}",
-                progress=self.progress,
-            )
-        except LimitExceededError as error:
-            if rows:
-                self._kept(arm, cases, frame_of(rows, scorers), {**described, ENDED_BY: error.limit})
-            raise
+        def keep(why: str) -> str:
+            if not rows:
+                return ""
+            ended = {**described, ENDED_BY: why}
+            return f"kept as run {self._kept(arm, cases, frame_of(rows, scorers), ended).id}"
+
+        items = [(case, repeat) for case in cases for repeat in range(repeats)]
+        progress = Progress(
+            len(items), f"{self.name} · {arm}", metric=scorers[0].name, path=self.progress, room=self.room
+        )
+        await for_each(items, answer, workers=self.concurrency, progress=progress, keep=keep)
         return self._kept(arm, cases, frame_of(rows, scorers), described)
 
     run, run_async = _sync.twins(_run)
@@ -161,7 +164,7 @@ class Experiment:
         )
 
     def _kept(self, arm: str, cases: Dataset, rows: pl.DataFrame, settings: dict[str, Any]) -> Run:
-        """Keep and return a run; one that a limit ended has no digest that a gate or a promotion knows."""
+        """Keep and return a run; one that ended early has no digest that a gate or a promotion knows."""
         ended = ENDED_BY in settings
         run = Run(
             use_case=self.use_case,

@@ -52,6 +52,8 @@ _HASHED_BY_ROW = 5_000
 #: The default confidence level of a run's intervals.
 LEVEL = 0.9
 MANIFEST = "runs.json"
+#: The setting of a run that ended early: the name of the limit that was reached, or "stopped".
+ENDED_BY = "ended_by"
 COLUMNS = (
     "case", "repeat", "tenant", "status", "error", "output", "sources",
     "latency_s", "cost_usd", "input_tokens", "output_tokens", "calls",
@@ -213,6 +215,8 @@ class Run(Shown):
         spreads = [f"{m.name} {number(m.repeat_sd)}" for m in metrics if m.repeat_sd is not None]
         if spreads:
             notes.append(f"standard deviation between repeats: {', '.join(spreads)}")
+        if ended := self.settings.get(ENDED_BY):
+            notes.append(f"ended early ({ended}): these are the finished cases, and no gate passes them")
         if reasons := counted(self.unscored_reasons):
             notes.append(f"unscored: {reasons}; no score, and not counted as zero")
         return Card(

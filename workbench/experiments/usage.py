@@ -40,6 +40,13 @@ def has_stated_answer(records: Sequence[Mapping[str, Any]]) -> bool:
     return any(record.get("fallback") == STATED for record in records)
 
 
+def spent(records: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return what was paid for the calls: nothing for a replayed answer; None when a price is unknown."""
+    calls = chat_calls(records)
+    paid = [call for call in calls if not call.get("replayed") or call.get("source") == "exact"]
+    return summed(paid, "cost_usd") if paid else 0.0
+
+
 def summed(records: Sequence[Mapping[str, Any]], name: str) -> Any:
     """Return the sum of a field over the calls; None without calls or when a call has no finite number."""
     values = [record.get(name) for record in records]

@@ -15,11 +15,11 @@ from workbench.context import current_invocation
 from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError, nearest
 from workbench.experiments.batch import Batch
 from workbench.experiments.dataset import Dataset
-from workbench.experiments.experiment import ENDED_BY, Experiment
+from workbench.experiments.experiment import Experiment
 from workbench.experiments.gate_spec import GateSpec
 from workbench.experiments.gates import GateReport, judge
 from workbench.experiments.inputs import Inputs, read
-from workbench.experiments.runs import Run, runs_frame, save_runs
+from workbench.experiments.runs import ENDED_BY, Run, runs_frame, save_runs
 from workbench.experiments.slices import Slicing
 from workbench.experiments.synthetic import Synthetic
 from workbench.identity import Principal
@@ -39,6 +39,7 @@ from workbench.workspace.clients import model_of, usable_cards
 from workbench.workspace.history import RecordVerbs
 from workbench.workspace.privacy import protected, protected_run
 from workbench.workspace.scoped import stated_card, within_scope
+from workbench.workspace.spending import room_of
 from workbench.workspace.use_case import check_tenant, stated_dataset
 
 if TYPE_CHECKING:
@@ -288,6 +289,7 @@ class Workspace(RecordVerbs):
             progress=Path(self.execution.progress) if self.execution.progress else None,
             slices=self.use_case.slices,
             clean=partial(protected_run, self.root),
+            room=partial(room_of, self._budget),
         )
 
     def describe(self) -> dict[str, Any]:
