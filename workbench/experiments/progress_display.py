@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any, Protocol, TextIO
 
+from workbench import _sync
 from workbench.display import harmless
 from workbench.experiments.progress import Progress
 from workbench.widgets.nodes import Button, Group, Meter, Node, Words
@@ -18,6 +19,7 @@ from workbench.widgets.panel import Panel, has_front_end
 _DELAY_S = 0.5
 #: Seconds between two lines of a log.
 _LOG_S = 10.0
+_INTERRUPT = "To stop and keep what is finished, interrupt the kernel: the button ■, or the key I twice."
 
 
 class Shows(Protocol):
@@ -108,10 +110,13 @@ class _Log(_TerminalLine):
 
 
 class ProgressPanel(Panel):
-    """The progress of a run, with a button that stops it and keeps what is finished."""
+    """The progress of a run, with a button that stops it and keeps what is finished.
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    `interrupted` is whether an interrupt stops it instead: the kernel handles no button while a cell waits.
+    """
+
+    def __init__(self, progress: Progress, *, interrupted: bool = False) -> None:
+        self._progress, self._interrupted = progress, interrupted
 
     def stop(self) -> None:
         """End the run and keep what is finished, from another cell or thread."""
@@ -133,9 +138,10 @@ class ProgressPanel(Panel):
         ]
         if progress.ended:
             return Group(label=progress.title, nodes=nodes)
-        stop = Button(label="Stop and keep what is finished", action="stop", disabled=progress.stopped)
-        hint = "Interrupting the kernel (■, or the key I twice) does the same."
-        return Group(label=progress.title, nodes=[*nodes, stop, Words(text=hint, tone="muted")])
+        stop: Node = Button(label="Stop and keep what is finished", action="stop", disabled=progress.stopped)
+        if self._interrupted:
+            stop = Words(text=_INTERRUPT, tone="muted")
+        return Group(label=progress.title, nodes=[*nodes, Group(row=True, nodes=(stop,))])
 
 
 class PanelDisplay:
@@ -144,7 +150,7 @@ class PanelDisplay:
     every_s = 0.5
 
     def __init__(self, progress: Progress) -> None:
-        self.panel = ProgressPanel(progress)
+        self.panel = ProgressPanel(progress, interrupted=_sync.main_thread_waits())
         self._handle: Any = None
 
     def show(self, progress: Progress) -> None:  # noqa: ARG002 - the panel holds it

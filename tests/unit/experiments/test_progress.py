@@ -332,13 +332,31 @@ def test_the_panel_shows_the_facts_and_stops_the_run_once():
     panel = display.ProgressPanel(progress)
     progress.step(Finished(case="a", error="timeout"))
     text = str(panel)
-    assert "1 of 4 cases" in text and "1 error (1 timeout)" in text and "Interrupting the kernel" in text
+    assert "1 of 4 cases" in text and "1 error (1 timeout)" in text
+    waited = display.ProgressPanel(progress, interrupted=True)
+    assert "interrupt the kernel" in str(waited) and '"t": "button"' not in json.dumps(waited.to_json())
     panel.act("stop")
     panel.act("stop")
     panel.stop()
     assert cancelled == [True] and "stopping" in str(panel)
     progress.end()
-    assert "Interrupting" not in str(panel) and "stopped after" in str(panel)
+    assert "stopped after" in str(panel) and "interrupt" not in str(waited)
+    assert not [node for node in panel.to_json()["view"]["nodes"] if node["t"] == "group"], (
+        "no button any more"
+    )
+
+
+def test_a_page_is_told_to_interrupt_where_the_main_thread_waits():
+    async def waits():
+        return _sync.main_thread_waits()
+
+    assert _sync.run(waits()) and not _sync.main_thread_waits()
+    assert not asyncio.run(_sync.run_async(waits()))
+    found = []
+    thread = threading.Thread(target=lambda: found.append(_sync.run(waits())))
+    thread.start()
+    thread.join(10)
+    assert found == [False]
 
 
 def test_a_stop_that_comes_before_the_work_is_not_lost():
