@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from workbench.types import Page as Page
     from workbench.types import Reply as Reply
     from workbench.workspace.connection import connect as connect
+    from workbench.workspace.feedback import feedback as feedback
     from workbench.workspace.workspace import Workspace as Workspace
 
 _HOMES = {
@@ -55,6 +56,7 @@ _HOMES = {
     "contains": "experiments.scorers",
     "cross_tenant_hits": "experiments.scorers",
     "exact": "experiments.scorers",
+    "feedback": "workspace.feedback",
     "grounded": "experiments.scorers",
     "load": "retrieval.documents",
     "ndcg_at": "experiments.scorers",

@@ -99,6 +99,10 @@ class Card:
             f"<thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>{below}</div>"
         )
 
+    def is_text(self, column: int) -> bool:
+        """Return whether a column holds texts, which are aligned at their beginning."""
+        return self.head[column] in _TEXT
+
     def _columns(self) -> list[int]:
         return [i for i in range(len(self.head)) if any(row[i] for row in self.rows)]
 

@@ -19,7 +19,7 @@
     │  ├─ CircuitOpenError      the endpoint failed too often and is not asked; .retry_after_s
     │  └─ DeadlineError         the call's deadline has passed
     ├─ InvalidOutputError       the answer violates its schema after one repair; .violations
-    ├─ StoppedError             a person stopped a run; what was finished is kept
+    ├─ RunStoppedError          a person stopped a run; what was finished is kept
     ├─ GateFailedError          a gate failed or is undecided (exit code 1)
     └─ NotebookError            a notebook's cell failed; names the cell
 
@@ -266,7 +266,7 @@ class InvalidOutputError(WorkbenchError):
         self.violations = tuple(violations)
 
 
-class StoppedError(WorkbenchError):
+class RunStoppedError(WorkbenchError):
     """A person stopped a run before its end."""
 
     reason = "stopped"

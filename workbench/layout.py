@@ -37,6 +37,8 @@ OWNER_TOKEN = GATEWAY / "owner"
 API_KEYS = GATEWAY / "keys.sqlite"
 #: The answers that a check holds for review, one file each.
 HELD = STATE / "held"
+#: Unsaved texts of prompts, one file for each editor.
+DRAFTS = STATE / "drafts"
 RUNS = STATE / "runs"
 JOB_STATE = STATE / "jobs"
 JOB_LEDGER = STATE / "jobs.db"
@@ -83,6 +85,11 @@ def judge_tape_of(use_case: str) -> Path:
 def verdicts_of(use_case: str) -> Path:
     """Return the path of a use case's verdicts, one line for each gate text that judged a run."""
     return Path("pipelines/verdicts") / f"{use_case}.jsonl"
+
+
+def case_notes_of(use_case: str) -> Path:
+    """Return the path of the notes on a use case's cases, one line for each case noted as wrong."""
+    return Path("pipelines/notes") / f"{use_case}.jsonl"
 
 
 class _Part:

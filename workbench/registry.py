@@ -293,16 +293,32 @@ def save_version(
     root: Path, kind: str, name: str, data: bytes, *, author: str, reason: str, parent: int | None
 ) -> Version:
     """Write `data` as the next version and return it; concurrent writers get distinct numbers."""
+    entry = VersionEntry(digest=files.digest(data), author=author, reason=reason, parent=parent)
+    return save_entry(root, kind, name, data, entry)
+
+
+def save_entry(
+    root: Path, kind: str, name: str, data: bytes, entry: VersionEntry, *, seen: int | None = None
+) -> Version:
+    """Write `data` as the next version with its entry, and return it.
+
+    `seen` is the newest version that the author knows: ConfigError, which says whose the newer one is.
+    """
     folder = folder_of(root, kind, name)
     with locked(folder):
         asset = load_or_new(root, kind, name)
-        number = max(asset.versions, default=0) + 1
-        path = path_of(root, kind, name, number)
+        newest = max(asset.versions, default=0)
+        if seen is not None and newest > seen:
+            made = asset.versions[newest]
+            raise ConfigError(
+                f"{name}@{newest} was saved meanwhile by {made.author}: {made.reason}; nothing was saved",
+                hint=f"read it, then save after it (after={newest}), or take it over",
+            )
+        path = path_of(root, kind, name, newest + 1)
         # The file first: until asset.yaml lists it, another writer may overwrite it.
         files.write_atomic(path, data)
-        entry = VersionEntry(digest=files.digest(data), author=author, reason=reason, parent=parent)
-        write(root, dataclasses.replace(asset, versions={**asset.versions, number: entry}))
-    return Version(kind=kind, name=name, number=number, path=path, digest=entry.digest)
+        write(root, dataclasses.replace(asset, versions={**asset.versions, newest + 1: entry}))
+    return Version(kind=kind, name=name, number=newest + 1, path=path, digest=entry.digest)
 
 
 def path_of(root: Path, kind: str, name: str, number: int) -> Path:

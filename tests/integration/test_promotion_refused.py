@@ -114,7 +114,7 @@ def test_a_run_with_too_few_cases_under_another_gate_is_refused(reproduced_clone
 def with_a_draft(cells):
     """The same words as the saved prompt's, so that the tape has the answers."""
     (arms,) = (cell for cell in cells if "arms = " in source(cell))
-    text = source(arms).replace('"candidate": {}', '"candidate": {"prompt": ws.prompt().edit()}')
+    text = source(arms).replace('"candidate": {}', '"candidate": {"prompt": ws.prompt().edit(parameters={})}')
     arms["source"] = text.splitlines(keepends=True)
 
 

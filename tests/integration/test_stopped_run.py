@@ -130,4 +130,4 @@ def test_the_button_stops_a_run_that_is_awaited(kernel):
     front = shown["application/vnd.jupyter.widget-view+json"]["model_id"]
     pressed = {"method": "custom", "content": {"action": "stop", "value": None}}
     client.shell_channel.send(client.session.msg("comm_msg", {"comm_id": front, "data": pressed}))
-    check_ended(client, cell, error="StoppedError")
+    check_ended(client, cell, error="RunStoppedError")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,25 +39,22 @@ FOREIGN = """() => [
 
 
 class _Front:
-    """What a panel sends its views to: the page."""
+    """What a panel sends its views to: the page, which shows the last one when the test settles.
+
+    A view may come from another thread or from a task of the loop, where the page cannot be called.
+    """
 
     def __init__(self, page):
-        self.page, self.thread, self.last = page, threading.get_ident(), None
+        self.page, self.last = page, None
 
     def show(self, content):
-        if threading.get_ident() != self.thread:  # such as the workbench's loop; `settle` shows it
-            self.last = content
-            return
-        self.last = None
-        # The page is busy with the message that led here; it is shown when that has returned.
-        self.page.evaluate(
-            "content => setTimeout(() => window.update(JSON.parse(content)))", json.dumps(content)
-        )
+        self.last = content
 
     def catch_up(self):
-        """Show the last view of another thread, if it is newer."""
-        if self.last is not None:
-            self.show(self.last)
+        """Show the last view, if the page does not show it yet."""
+        content, self.last = self.last, None
+        if content is not None:
+            self.page.evaluate("content => window.update(JSON.parse(content))", json.dumps(content))
 
 
 @contextmanager
@@ -73,7 +69,7 @@ def shown(panel, *, width=1000, scheme="light"):
         page.on("pageerror", lambda error: errors.append(str(error)))
         waiting = []
         page.expose_function("receive", lambda message: waiting.append(json.loads(message)))
-        page.set_content("<!doctype html><html style='color-scheme: light dark'><body></body></html>")
+        page.set_content('<!doctype html><html style="color-scheme: light dark"><body></body></html>')
         files = [(WIDGETS / name).read_text(encoding="utf-8") for name in ("front.js", "front.css")]
         page.evaluate(MODEL, [*files, panel.to_json()])
         panel._front = _Front(page)
@@ -84,13 +80,13 @@ def shown(panel, *, width=1000, scheme="light"):
 
 
 def _deliver(page, panel, waiting):
-    """Give the panel what the page has sent, until it sends nothing more."""
+    """Give the panel what the page has sent, until it sends nothing more, and show its last view."""
     page.wait_for_timeout(50)
     while waiting:
         panel.receive(waiting.pop(0))
+        panel._front.catch_up()
         page.wait_for_timeout(50)
     panel._front.catch_up()
-    page.wait_for_timeout(20)
 
 
 def pictured(page, name):

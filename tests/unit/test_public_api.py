@@ -22,8 +22,8 @@ from workbench import config
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = """
     Answer Case Dataset Hit Message Outcome Page Principal Question Reply Window WorkbenchError Workspace
-    citation_precision compare connect contains cross_tenant_hits exact grounded load ndcg_at recall_at scorer
-    task
+    citation_precision compare connect contains cross_tenant_hits exact feedback grounded load ndcg_at
+    recall_at scorer task
 """
 #: Commands with their arguments and options. Each of them has `--json` too.
 COMMANDS = """

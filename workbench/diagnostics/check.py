@@ -14,6 +14,7 @@ from workbench.config.assessments import check_known_classes
 from workbench.diagnostics.budgets import check_met
 from workbench.diagnostics.checked_files import Checked, CheckedFile, tried
 from workbench.diagnostics.kinds import unknown_kinds
+from workbench.diagnostics.noted_cases import noted_cases
 from workbench.diagnostics.operations import operations, trusted_keys
 from workbench.errors import ConfigError, WorkbenchError, nearest
 from workbench.experiments import scorer_file
@@ -234,6 +235,7 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     data = cache(partial(check_data, root, name, case))  # three checks need it, and documents take long
     yield tried(f"{name}: {case.data} and its questions", data)
     yield from _contaminated(root, name, case, data)
+    yield from noted_cases(root, name, lambda: data()[0])
     yield from _quality(root, name, case)
     yield from _tape(root, name)
     yield from _baseline(root, name, case)

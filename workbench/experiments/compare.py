@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.display import Card, Row, Shown, number, percent, span, verdict_text
 from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.experiments.explorable import ExplorablePair
 from workbench.experiments.metrics import AMOUNTS, plain_name
 from workbench.experiments.pairs import Pairs, paired
 from workbench.experiments.runs import Run
+from workbench.experiments.score_direction import LOWER_IS_BETTER
 from workbench.experiments.slices import Slicing, short
 from workbench.types import Effect
 
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
     from workbench.experiments.intervals import Interval
 
-#: Scores for which a lower value is better; `lower_is_better=` replaces this set.
-LOWER_IS_BETTER = frozenset({"cross_tenant_hits"})
 POWER = 0.8
 #: The slices of one column that a card names.
 _NAMED = 5
@@ -91,7 +91,7 @@ class SliceEffect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison(Shown):
+class Comparison(Shown, ExplorablePair):
     """A run against a baseline. The first line is the primary metric; its verdict is the comparison's.
 
     `slices` holds its effect in each slice, which decides nothing: the lowest gain first in each column.
@@ -105,6 +105,14 @@ class Comparison(Shown):
     margin: float
     family: int
     slices: tuple[SliceEffect, ...] = ()
+
+    def _arms(self) -> Mapping[str, Run]:
+        runs = (self.baseline, self.run)
+        same = self.baseline.arm == self.run.arm
+        return {f"{run.arm} {run.id[:6]}" if same else run.arm: run for run in runs}
+
+    def _cards(self) -> tuple[Card, ...]:
+        return (self.card(),)
 
     @property
     def verdict(self) -> Effect:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from workbench import _sync
 from workbench.context import RunScope
-from workbench.errors import LimitExceededError, StoppedError
+from workbench.errors import LimitExceededError, RunStoppedError
 from workbench.experiments.progress import Finished, Progress
 from workbench.experiments.progress_display import shown
 
@@ -32,8 +32,8 @@ async def for_each(
 
     The calls of all items share the limits of one run. The first error ends the remaining work and is raised
     unchanged, but a LimitExceededError also says how many items were finished. `progress.stop` raises
-    StoppedError. After a limit, a stop or a cancellation, `keep(why)` keeps what is finished and says how, at
-    once: what still runs in threads is only awaited then.
+    RunStoppedError. After a limit, a stop or a cancellation, `keep(why)` keeps what is finished and says
+    how, at once: what still runs in threads is only awaited then.
     """
     pending = iter(items)
     async with shown(progress), _threads(workers) as pool:
@@ -60,7 +60,7 @@ async def for_each(
                 progress.stopped = True
                 raise
             what = f"; they are {progress.kept}" if progress.kept else ""
-            raise StoppedError(f"stopped: {finished} items were finished{what}") from None
+            raise RunStoppedError(f"stopped: {finished} items were finished{what}") from None
 
 
 def _kept(progress: Progress, keep: Callable[[str], str] | None, why: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,16 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import _sync
+from workbench.display import Card, Shown
 from workbench.errors import ConfigError, nearest
 from workbench.experiments.attempts import finished_row, frame_of, scored_row
+from workbench.experiments.case_context import CaseContext, CaseVerbs
 from workbench.experiments.compare import ComparisonSet, compare_all
 from workbench.experiments.concurrency import for_each
 from workbench.experiments.dataset import Case, Dataset
+from workbench.experiments.explorable import ExplorablePair
+from workbench.experiments.kept_attempts import KeptAttempts
 from workbench.experiments.progress import BudgetRoom, Finished, Progress
-from workbench.experiments.runs import ENDED_BY, Run
+from workbench.experiments.runs import Run
 from workbench.experiments.scorers import Scorer
 from workbench.experiments.slices import Slicing
 from workbench.experiments.task import Task
+from workbench.experiments.usage import ENDED_BY
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,7 +36,7 @@ Describe = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComparedRuns(Mapping[str, Run]):
+class ComparedRuns(ExplorablePair, Mapping[str, Run]):
     """Runs by arm, with the comparison of each arm with the baseline."""
 
     runs: Mapping[str, Run]
@@ -46,6 +51,14 @@ class ComparedRuns(Mapping[str, Run]):
     def __len__(self) -> int:
         return len(self.runs)
 
+    def _arms(self) -> Mapping[str, Run]:
+        base = self.comparison.comparisons[0].baseline.arm if self.comparison else next(iter(self.runs))
+        return {base: self.runs[base], **self.runs}
+
+    def _cards(self) -> tuple[Card, ...]:
+        shown: Iterable[Shown] = self.comparison or self.runs.values()
+        return tuple(item.card() for item in shown)
+
     def __str__(self) -> str:
         return str(self.comparison) if self.comparison else "\n".join(map(str, self.runs.values()))
 
@@ -59,7 +72,7 @@ class Experiment:
     """A named experiment of one use case. `keep` receives every finished run.
 
     `clean` masks what the answers and errors of a run may not hold, and `room` asks for the budget that
-    applies.
+    applies. `verbs` are those of the workspace for a case.
 
     `gate_digest` applies to runs over any version of `gated_memory`, or to all runs when it is None.
     """
@@ -77,6 +90,7 @@ class Experiment:
     slices: tuple[str, ...] = ()
     clean: Callable[[pl.DataFrame], pl.DataFrame] | None = field(default=None, repr=False)
     room: Callable[[], Awaitable[BudgetRoom | None]] | None = field(default=None, repr=False)
+    verbs: CaseVerbs | None = field(default=None, repr=False)
 
     async def _run(
         self,
@@ -92,13 +106,14 @@ class Experiment:
 
         A failed case is unscored, counted and shown with its error. Raises ConfigError before the first
         call when the task, cases, scorers or repeats are invalid. LimitExceededError ends the run at one of
-        its limits, and StoppedError when a person stops it. After both, and after an interrupt, the finished
-        cases are kept as a run with the setting `ended_by`, which no gate passes.
+        its limits, and RunStoppedError when a person stops it. After both, and after an interrupt, the
+        finished cases are kept as a run with the setting `ended_by`, which no gate passes.
         """
         _check_set_up(task, cases, scorers, repeats)
         chosen = settings or {}
         described = {**self.describe(chosen), "task": task.name}
         rows: list[dict[str, Any]] = []
+        attempts = KeptAttempts()
 
         async def answer(item: tuple[Case, int], pool: ThreadPoolExecutor) -> Finished:
             case, repeat = item
@@ -107,20 +122,21 @@ class Experiment:
             done = await task.attempt(ws, given, pool, columns=case.inputs, case=case.id, repeat=repeat)
             row = scored_row(case, done, scorers)
             rows.append(row)
+            attempts.keep(case.id, repeat, done.records, done.passages)
             return finished_row(row, done.records, scorers)
 
         def keep(why: str) -> str:
             if not rows:
                 return ""
             ended = {**described, ENDED_BY: why}
-            return f"kept as run {self._kept(arm, cases, frame_of(rows, scorers), ended).id}"
+            return f"kept as run {self._kept(arm, cases, frame_of(rows, scorers), ended, attempts).id}"
 
         items = [(case, repeat) for case in cases for repeat in range(repeats)]
         progress = Progress(
             len(items), f"{self.name} · {arm}", metric=scorers[0].name, path=self.progress, room=self.room
         )
         await for_each(items, answer, workers=self.concurrency, progress=progress, keep=keep)
-        return self._kept(arm, cases, frame_of(rows, scorers), described)
+        return self._kept(arm, cases, frame_of(rows, scorers), described, attempts)
 
     run, run_async = _sync.twins(_run)
 
@@ -163,7 +179,9 @@ class Experiment:
             runs=runs, comparison=compared.by_slice(slicing) if compared and slicing else compared
         )
 
-    def _kept(self, arm: str, cases: Dataset, rows: pl.DataFrame, settings: dict[str, Any]) -> Run:
+    def _kept(
+        self, arm: str, cases: Dataset, rows: pl.DataFrame, settings: dict[str, Any], attempts: KeptAttempts
+    ) -> Run:
         """Keep and return a run; one that ended early has no digest that a gate or a promotion knows."""
         ended = ENDED_BY in settings
         run = Run(
@@ -175,6 +193,7 @@ class Experiment:
             settings=settings,
             dataset_digest=cases.digest,
             cases=self.clean(rows) if self.clean is not None else rows,
+            context=CaseContext(dataset=cases, kept=attempts, verbs=self.verbs, slices=self.slices),
         )
         self.keep(run)
         return run

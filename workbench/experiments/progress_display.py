@@ -73,7 +73,7 @@ async def _tick(progress: Progress) -> Shows | None:
 
 def lines_for(stream: TextIO) -> Shows:
     """Return what shows a progress in a stream: one line again and again in a terminal, else a log."""
-    return _TerminalLine(stream) if stream.isatty() else _Log(stream)
+    return _TerminalLine(stream) if stream.isatty() else _PlainLines(stream)
 
 
 class _TerminalLine:
@@ -98,7 +98,7 @@ class _TerminalLine:
             self._stream.flush()
 
 
-class _Log(_TerminalLine):
+class _PlainLines(_TerminalLine):
     """Lines of a file or a pipe."""
 
     every_s = _LOG_S
@@ -158,7 +158,7 @@ class PanelDisplay:
         if self._handle is None:
             from IPython.display import display
 
-            self._handle = display(self.panel, display_id=True)
+            self._handle = display(self.panel, display_id=True)  # type: ignore[no-untyped-call]
         else:
             self.panel.refresh()
 

@@ -31,6 +31,8 @@ from workbench.errors import (
     WorkbenchError,
     nearest,
 )
+from workbench.experiments.case_context import CaseContext
+from workbench.experiments.explorable import Explorable
 from workbench.experiments.metrics import (
     SCORE,
     Metric,
@@ -41,7 +43,7 @@ from workbench.experiments.metrics import (
     score_names,
     tenants_text,
 )
-from workbench.experiments.usage import FALLBACK, FALLBACK_REASONS
+from workbench.experiments.usage import ENDED_BY, FALLBACK, FALLBACK_REASONS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -52,8 +54,6 @@ _HASHED_BY_ROW = 5_000
 #: The default confidence level of a run's intervals.
 LEVEL = 0.9
 MANIFEST = "runs.json"
-#: The setting of a run that ended early: the name of the limit that was reached, or "stopped".
-ENDED_BY = "ended_by"
 COLUMNS = (
     "case", "repeat", "tenant", "status", "error", "output", "sources",
     "latency_s", "cost_usd", "input_tokens", "output_tokens", "calls",
@@ -67,7 +67,7 @@ _ARM = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Run(Shown):
+class Run(Shown, Explorable):
     """One arm's results. `id` is a digest of the content, so equal runs have equal ids.
 
     `cases` has one row per case and repeat, sorted by both, and `case_ids` each case once. The columns are
@@ -75,6 +75,7 @@ class Run(Shown):
     if any row has such.
     `status` is "scored" or "unscored"; an unscored row has null scores, not zeros, and its `error` begins
     with the reason. `settings` are the arm's resolved settings, with digests.
+    `context` is what its cases are explored with; it is no part of the run's content and of its files.
     Raises ConfigError for an invalid arm name, wrong columns, duplicate rows, NaN and infinity.
     """
 
@@ -86,6 +87,7 @@ class Run(Shown):
     settings: dict[str, Any]
     dataset_digest: str
     cases: pl.DataFrame = field(repr=False)
+    context: CaseContext = field(default=CaseContext(), repr=False)
     case_ids: pl.Series = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -198,6 +200,12 @@ class Run(Shown):
     def metric(self, name: str, level: float = LEVEL) -> Metric:
         """Return one metric; raise ConfigError with the nearest name when it is unknown."""
         return measure(self.cases, name, level=level)
+
+    def _arms(self) -> Mapping[str, Run]:
+        return {self.arm: self}
+
+    def _cards(self) -> tuple[Card, ...]:
+        return (self.card(),)
 
     def card(self) -> Card:
         """Return the display card: every metric of the run."""

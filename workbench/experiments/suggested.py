@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import getpass
 import shlex
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -240,14 +239,11 @@ class SuggestedCases(Shown):
         return (name, self._decisions[name], question, answers, row["page"], self.note(name), sentence)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:  # noqa: ARG002
-        """Return the forms for Jupyter: with a kernel a table of widgets too, if ipywidgets is installed."""
-        bundle = {"text/plain": str(self), "text/html": self.card().html()}
-        shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-        if getattr(shell, "kernel", None) is None:
-            return bundle
-        from workbench.experiments import suggestion_table
+        """Return the forms for Jupyter: text and HTML, and the panel to decide in where a kernel runs."""
+        from workbench.experiments.suggestion_panel import SuggestionPanel
 
-        return {**suggestion_table.mimebundle(self), **bundle}
+        html = self.card().html()
+        return {**SuggestionPanel(self).mimebundle(html=html), "text/plain": str(self)}
 
 
 def _copy(row: Mapping[str, Any]) -> dict[str, Any]:

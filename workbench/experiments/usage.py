@@ -13,6 +13,9 @@ FALLBACK = "fallback"
 #: An optional column of a run: why, one word for each of these answers, joined by commas.
 FALLBACK_REASONS = "fallback_reasons"
 
+#: The setting of a run that ended early: the name of the limit that was reached, or "stopped".
+ENDED_BY = "ended_by"
+
 
 def chat_calls(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the records of the calls in which a model wrote text, in either dialect."""

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, overload
 
 from workbench import arguments, files, registry, schemas
 from workbench.errors import ConfigError, nearest
@@ -101,7 +101,8 @@ class Rendered:
     inputs: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
-Saver = Callable[["Prompt", str], "Prompt"]
+#: Saves a draft with a reason, after the newest version that its author has seen; None for any.
+Saver = Callable[["Prompt", str, int | None], "Prompt"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +114,8 @@ class Prompt:
     digest: str
     number: int | None = None
     saver: Saver | None = field(default=None, repr=False, compare=False)
+    #: Opens the editor of this prompt in its workspace.
+    editor: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -163,6 +166,10 @@ class Prompt:
             ),
         )
 
+    @overload
+    def edit(self, *, task: Any = None, scorers: Sequence[Any] | None = None) -> Any: ...
+
+    @overload
     def edit(
         self,
         *,
@@ -170,8 +177,40 @@ class Prompt:
         user: str | None = None,
         examples: Sequence[tuple[str, str]] | None = None,
         parameters: Mapping[str, Any] | None = None,
+    ) -> Prompt: ...
+
+    def edit(self, *, task: Any = None, scorers: Sequence[Any] | None = None, **turns: Any) -> Any:
+        """Return a draft with changed turns; without any, open the editor of this prompt.
+
+        `system` and `user` are the texts of these turns, `examples` are (user, assistant) pairs, and
+        `parameters` are wire parameters. `task` is what the editor runs on cases, with `scorers`, by default
+        those of the use case. Raises ConfigError for turns that cannot be parsed and for both at once.
+        """
+        if not turns:
+            return self._opened(task=task, scorers=scorers)
+        if task is not None or scorers is not None:
+            raise ConfigError(
+                "a draft has turns, and the editor a task: not both",
+                hint='prompt.edit(system="…") or prompt.edit(task=answer)',
+            )
+        return self._edited(**turns)
+
+    def _opened(self, **options: Any) -> Any:
+        if self.editor is None:
+            raise ConfigError(
+                f"{self.reference} belongs to no workspace, whose cases and model its editor needs",
+                hint='take it from ws.prompt("…"), or name a turn: prompt.edit(system="…")',
+            )
+        return self.editor(self, **options)
+
+    def _edited(
+        self,
+        *,
+        system: str | None = None,
+        user: str | None = None,
+        examples: Sequence[tuple[str, str]] | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> Prompt:
-        """Return a draft with changed turns; `examples` are (user, assistant) pairs."""
         old_system = [text for role, text in self.turns if role == "system"]
         middle = list(self.turns[len(old_system) : -1])
         if examples is not None:
@@ -182,18 +221,37 @@ class Prompt:
             *middle,
             ("user", user if user is not None else self.turns[-1][1]),
         )
+        return self.with_turns(turns, parameters=parameters)
+
+    def with_turns(
+        self, turns: Sequence[tuple[str, str]], *, parameters: Mapping[str, Any] | None = None
+    ) -> Prompt:
+        """Return a draft with these turns, and `parameters` beside the prompt's own.
+
+        Raises ConfigError for turns that cannot be parsed, and for a line such as `user:` in a turn, which
+        would begin another one.
+        """
+        where = f"draft of {self.reference}"
+        for role, text in turns:
+            if found := _ROLE_LINE.search(text):
+                line = text.count("\n", 0, found.start()) + 1
+                raise ConfigError(
+                    f"{where}: {role} turn, line {line}: {found[0].strip()!r} alone on a line begins a turn",
+                    hint="write something else on that line, or make it a turn of its own",
+                )
         header = dataclasses.replace(
             self.header,
             parent=self.number if self.number is not None else self.header.parent,
             parameters={**self.header.parameters, **(parameters or {})},
         )
-        draft = parse(compose(header, turns), where=f"draft of {self.reference}")
-        return dataclasses.replace(draft, number=None, saver=self.saver)
+        draft = parse(compose(header, turns), where=where)
+        return dataclasses.replace(draft, number=None, saver=self.saver, editor=self.editor)
 
-    def save(self, *, reason: str) -> Prompt:
+    def save(self, *, reason: str, after: int | None = None) -> Prompt:
         """Save this draft as the next version with its `reason`; return the saved prompt.
 
-        Raises ConfigError for a saved prompt, an empty reason and a prompt outside a repository.
+        `after` is the newest version that you have seen. Raises ConfigError for a saved prompt, an empty
+        reason, a prompt outside a repository, and a version that is newer than `after`.
         """
         if self.number is not None:
             raise ConfigError(
@@ -203,7 +261,8 @@ class Prompt:
             raise ConfigError("a new version needs a reason", hint='draft.save(reason="why it is better")')
         if self.saver is None:
             raise ConfigError("this prompt belongs to no repository", hint='take it from ws.prompt("…")')
-        return self.saver(self, reason)
+        saved = self.saver(self, reason, after)
+        return dataclasses.replace(saved, editor=self.editor)
 
     def __str__(self) -> str:
         return "\n\n".join(f"{role}:\n{text}" for role, text in self.turns)
@@ -262,13 +321,14 @@ def load(root: Path, reference: str, *, author: str) -> Prompt:
     """Load a saved prompt and check its digest; `author` signs the versions saved from it."""
     prompt = read(registry.resolve(root, "prompt", reference))
 
-    def saver(draft: Prompt, reason: str) -> Prompt:
+    def saver(draft: Prompt, reason: str, after: int | None) -> Prompt:
         header = dataclasses.replace(draft.header, reason=reason)
         data = compose(header, draft.turns).encode()
         parse(data.decode(), where=f"draft of {draft.name}")
-        saved = registry.save_version(
-            root, "prompt", draft.name, data, author=author, reason=reason, parent=header.parent
+        entry = registry.VersionEntry(
+            digest=files.digest(data), author=author, reason=reason, parent=header.parent
         )
+        saved = registry.save_entry(root, "prompt", draft.name, data, entry, seen=after)
         return load(root, str(saved), author=author)
 
     return dataclasses.replace(prompt, saver=saver)

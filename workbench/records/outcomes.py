@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from workbench import files
+from workbench.arguments import text
 from workbench.errors import ConfigError
 from workbench.records.log import Lines, read_records
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 #: The largest value of an outcome: sums and squares of many such values are still numbers.
 MOST_VALUE: Final = 1e100
+#: The name of the outcome that `ws.feedback` records: 1.0 for good, 0.0 for bad.
+FEEDBACK: Final = "feedback"
+#: Characters of a note.
+MOST_NOTE: Final = 2_000
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 #: An id of a session: no spaces and no control characters, so that it holds no text.
 _SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@/-]{0,127}")
@@ -30,7 +35,8 @@ _ADDRESS = re.compile(r"[^@]+@[^@/:]+\.[A-Za-z]{2,}")
 class RecordedOutcome:
     """One outcome of a call, or of a session when `trace_id` is empty.
 
-    A later outcome with the same subject and name replaces an earlier one.
+    A later outcome with the same subject and name replaces an earlier one; of `FEEDBACK`, each person has
+    one. `note` is what a person wrote, masked as texts of records are.
     """
 
     at: str
@@ -41,6 +47,21 @@ class RecordedOutcome:
     session: str
     name: str
     value: float
+    note: str = ""
+
+
+#: The fields that each line has; a note came later.
+_REQUIRED: Final = frozenset(RecordedOutcome.__slots__) - {"note"}
+
+
+def check_note(note: str) -> str:
+    """Return a note; raise ConfigError for what is no text and for one that is too long."""
+    if len(text(note, "note")) > MOST_NOTE:
+        raise ConfigError(
+            f"the note has {len(note):,} characters; at most {MOST_NOTE:,} are kept",
+            hint="shorten it, or keep it in a ticket and write its id here",
+        )
+    return note
 
 
 def check_session(session: str) -> str:
@@ -86,10 +107,12 @@ def outcomes_of(path: Path) -> pl.DataFrame:
 
     latest: dict[tuple[Any, ...], dict[str, Any]] = {}
     for record in read_records(path):
-        if set(record) >= set(RecordedOutcome.__slots__) and _fits(record):
-            key = tuple(record[name] for name in ("use_case", "tenant", "trace_id", "session", "name"))
+        if set(record) >= _REQUIRED and _fits(record):
+            outcome = {name: record.get(name, "") for name in RecordedOutcome.__slots__}
+            key = tuple(outcome[name] for name in ("use_case", "tenant", "trace_id", "session", "name"))
+            key += (outcome["principal"],) if outcome["name"] == FEEDBACK else ()
             latest.pop(key, None)
-            latest[key] = {name: record[name] for name in RecordedOutcome.__slots__}
+            latest[key] = outcome
     kinds = {name: pl.Float64() if name == "value" else pl.String() for name in RecordedOutcome.__slots__}
     frame = pl.DataFrame(list(latest.values()), schema=kinds, orient="row")
     return frame.with_columns(pl.col("at").str.to_datetime(time_zone="UTC", time_unit="us", strict=False))
@@ -97,7 +120,9 @@ def outcomes_of(path: Path) -> pl.DataFrame:
 
 def _fits(record: dict[str, Any]) -> bool:
     """Return whether the values of a record have the types of an outcome."""
-    texts = all(isinstance(record[name], str) for name in RecordedOutcome.__slots__ if name != "value")
+    texts = all(
+        isinstance(record.get(name, ""), str) for name in RecordedOutcome.__slots__ if name != "value"
+    )
     return texts and isinstance(record["value"], int | float) and not isinstance(record["value"], bool)
 
 
@@ -107,7 +132,7 @@ def purge_outcomes(path: Path, before: dt.date) -> int:
         return 0
     log = Lines(path, durable=True)
     with log.writing():  # a writer that waits opens the file that replaces this one
-        records = [record for record in read_records(path) if set(record) >= set(RecordedOutcome.__slots__)]
+        records = [record for record in read_records(path) if set(record) >= _REQUIRED]
         kept = [record for record in records if str(record["at"])[:10] >= before.isoformat()]
         if len(kept) < len(records):
             lines = (orjson.dumps(record, option=orjson.OPT_SORT_KEYS) + b"\n" for record in kept)

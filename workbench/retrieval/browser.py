@@ -43,6 +43,12 @@ class MemoryBrowser(Panel):
     It searches as the caller; `act_as` narrows the caller's rights, and never widens them.
     """
 
+    _question: str
+    _hits: Hits | None
+    _listed: Listed | None
+    _opened: int | None
+    _difference: Differences | None
+
     def __init__(self, binding: Binding) -> None:
         self._own = self._acting = binding
         version = "" if binding.version is None else str(binding.version)
@@ -73,7 +79,7 @@ class MemoryBrowser(Panel):
         kinds: Sequence[ItemKind] = (),
     ) -> Hits:
         """Search as `ws.memory(…).search` does, and show the passages."""
-        given = {"as_of": as_of, "version": version, "sources": sources, "kinds": kinds}
+        given: dict[str, Any] = {"as_of": as_of, "version": version, "sources": sources, "kinds": kinds}
         found = await find(self._acting, text, k=k, **given)
         self.asked = Asked.of(text, k=k, **given)
         self._hits, self._question, self._opened, self._listed = found, text, None, None
@@ -242,7 +248,4 @@ class MemoryBrowser(Panel):
 
     def _forget_shown(self) -> None:
         self._question = ""
-        self._hits: Hits | None = None
-        self._listed: Listed | None = None
-        self._opened: int | None = None
-        self._difference: Differences | None = None
+        self._hits = self._listed = self._opened = self._difference = None

@@ -180,7 +180,8 @@ class FakeMemory:
         depth = max(query.k, query.candidates)
         near = {item.id: _product(item.vector, query.vector) for item in seen}
         rankings = {"vector": _ranked(near, depth), "words": _ranked(_bm25(seen, query.text), depth)}
-        wanted = rankings if query.mode == "hybrid" else {query.mode: rankings[query.mode]}
+        names = ["vector", "words"] if query.mode == "hybrid" else [query.mode]
+        wanted = {name: rankings[name] for name in names}
         best = ranking.fuse(list(wanted.values()), k=query.k)
         ranks = ranking.places(wanted, [key for key, _ in best])
         version = state.version if query.version is None else query.version

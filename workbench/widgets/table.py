@@ -9,7 +9,7 @@ from typing import Any
 from workbench.widgets.cutting import printed
 from workbench.widgets.nodes import Button, Node, Words
 
-#: Rows of a page.
+#: Rows of a page, unless a table states another number.
 PAGE = 20
 #: Characters of one cell in a terminal.
 _WIDE = 48
@@ -38,8 +38,8 @@ class Grid(Node):
     """Rows `first` to `first + len(rows) - 1` of `total`, counted from 0, under their headings.
 
     A cell is a node; a text is `Words`. `caption` says what the table lists. With a `page` action and more
-    rows than shown, buttons call the panel's method `on_PAGE` with the first row wanted. The row `current`,
-    counted from the first shown, is marked.
+    rows than shown, buttons call the panel's method `on_PAGE` with the first row wanted; pages have `size`
+    rows. The row `current`, counted from the first shown, is marked.
     """
 
     caption: str
@@ -48,6 +48,7 @@ class Grid(Node):
     first: int = 0
     total: int = 0
     page: str = ""
+    size: int = PAGE
     current: int | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -87,11 +88,11 @@ class Grid(Node):
     def _pages(self) -> list[Button]:
         if not (self.page and self._cut):
             return []
-        last = (self.total - 1) // PAGE * PAGE
+        last = (self.total - 1) // self.size * self.size
         steps = (
             ("first page", 0, self.first == 0),
-            ("previous page", max(0, self.first - PAGE), self.first == 0),
-            ("next page", min(last, self.first + PAGE), self.first + len(self.rows) >= self.total),
+            ("previous page", max(0, self.first - self.size), self.first == 0),
+            ("next page", min(last, self.first + self.size), self.first + len(self.rows) >= self.total),
             ("last page", last, self.first + len(self.rows) >= self.total),
         )
         return [Button(label=label, action=self.page, value=to, disabled=off) for label, to, off in steps]

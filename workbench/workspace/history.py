@@ -16,11 +16,15 @@ from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.identities.providers import provider_of
 from workbench.identity import Principal
 from workbench.ports.identity import Identity
+from workbench.privacy.repository import redaction_of
 from workbench.records.calls import Chosen, find_calls, intact, read_calls, scan_calls
 from workbench.records.costs import costs_of, sessions_of
 from workbench.records.explanation import Explanation, explain
+from workbench.records.feedback import FeedbackPanel
 from workbench.records.outcomes import (
+    FEEDBACK,
     RecordedOutcome,
+    check_note,
     check_outcome,
     check_session,
     keep_outcome,
@@ -151,13 +155,16 @@ class RecordVerbs:
         value: float = 1.0,
         trace_id: str = "",
         session: str = "",
+        note: str = "",
     ) -> RecordedOutcome:
         """Record what became of a reply, or of a call or a session by its id; the latest of a name counts.
 
-        Raise ConfigError unless exactly one of the three is named, and NotFoundError for a call that is not
-        in the log and for a session without a call in it.
+        `note` is a text about it, in which identifiers and secrets are masked by the rules of logs. Raise
+        ConfigError unless exactly one of the three is named, and NotFoundError for a call that is not in the
+        log and for a session without a call in it.
         """
         name, value = check_outcome(name, value)
+        note = redaction_of(self.root, home=self.boundary.home).text(check_note(note)) if note else ""
         trace_id = trace_id or (reply.trace_id if reply is not None else "")
         if bool(trace_id) == bool(session):
             found = "names both" if session else "names neither"
@@ -171,9 +178,45 @@ class RecordVerbs:
             trace_id=trace_id,
             name=name,
             value=value,
+            note=note,
             **(self._owner(trace_id) if trace_id else self._bound_to(session)),
         )
         return keep_outcome(self.boundary.home / layout.OUTCOMES, outcome)
+
+    @overload
+    def feedback(self, reply: Reply | str, *, good: bool, note: str = "") -> RecordedOutcome: ...
+
+    @overload
+    def feedback(self, reply: Reply | str, *, good: None = None, note: str = "") -> FeedbackPanel: ...
+
+    def feedback(
+        self, reply: Reply | str, *, good: bool | None = None, note: str = ""
+    ) -> RecordedOutcome | FeedbackPanel:
+        """Record whether a reply was good, with a note: the outcome `feedback`, one a person and reply.
+
+        `reply` may be the trace id of a call. Without `good`, return a panel with two buttons. Raise
+        ConfigError for a reply without a trace id, and NotFoundError for a call that is not in the log.
+        """
+        trace = traced(reply)
+
+        def record(text: str, *, said: bool) -> RecordedOutcome:
+            return self.outcome(name=FEEDBACK, value=float(said), trace_id=trace, note=text)
+
+        if good is not None:
+            return record(note, said=good)
+        shown = reply if isinstance(reply, Reply) else Reply(text="", model="", trace_id=trace)
+        panel = FeedbackPanel(shown, record, given=self._given(trace))
+        panel.note = check_note(note) or panel.note
+        return panel
+
+    def _given(self, trace: str) -> RecordedOutcome | None:
+        """Return what this principal has said of a call."""
+        mine = {"trace_id": trace, "name": FEEDBACK, "principal": self.context.principal.name}
+        rows = self.outcomes().filter(**mine).to_dicts()
+        if not rows:
+            return None
+        at = rows[-1]["at"]
+        return RecordedOutcome(**{**rows[-1], "at": at.isoformat() if at is not None else ""})
 
     @by_gateway
     def outcomes(self) -> pl.DataFrame:
@@ -297,6 +340,17 @@ class RecordVerbs:
                 hint="ws.sessions() lists the sessions; ws.session(ID) binds calls to one",
             )
         return {"use_case": context.use_case, "tenant": context.tenant, "session": checked}
+
+
+def traced(reply: Reply | str) -> str:
+    """Return the trace id of a reply; ConfigError for one that no call made."""
+    found = reply.trace_id if isinstance(reply, Reply) else reply
+    if isinstance(found, str) and found:
+        return found
+    raise ConfigError(
+        "the reply has no trace id, so no call is known that it is of",
+        hint="give feedback on what ws.model().chat(…) returned, or on its trace id",
+    )
 
 
 def _content_of(record: pl.DataFrame | None) -> str:

@@ -163,14 +163,17 @@ def impact_of(
 
 
 def events_of(outcomes: pl.DataFrame, on: On) -> pl.DataFrame:
-    """Return recorded outcomes as events: one row for each call or session, one column for each name."""
+    """Return recorded outcomes as events: one row for each call or session, one column for each name.
+
+    The feedback of several people on one call is their mean.
+    """
     subject = outcomes.filter((outcomes["trace_id"] != "") == (on == "trace_id"))
     if subject.is_empty():
         raise ConfigError(
             f"no outcome of a {'call' if on == 'trace_id' else 'session'} is recorded",
             hint='ws.outcome(reply, "resolved", value=1.0), or ws.impact(frame, on="session")',
         )
-    return subject.pivot("name", index=[on, *_KEYS], values="value")
+    return subject.pivot("name", index=[on, *_KEYS], values="value", aggregate_function="mean")
 
 
 def _checked_arguments(on: str, by: Sequence[str], level: float) -> list[str]:

@@ -19,9 +19,10 @@ from workbench.experiments.experiment import Experiment
 from workbench.experiments.gate_spec import GateSpec
 from workbench.experiments.gates import GateReport, judge
 from workbench.experiments.inputs import Inputs, read
-from workbench.experiments.runs import ENDED_BY, Run, runs_frame, save_runs
+from workbench.experiments.runs import Run, save_runs
 from workbench.experiments.slices import Slicing
 from workbench.experiments.synthetic import Synthetic
+from workbench.experiments.usage import ENDED_BY
 from workbench.identity import Principal
 from workbench.layout import RUNS
 from workbench.memory.stemming import stems
@@ -33,11 +34,11 @@ from workbench.prompts.prompt import Prompt
 from workbench.prompts.window import Window
 from workbench.retrieval import MemoryHandle
 from workbench.types import JSON, Port
-from workbench.workspace import caller_identity
+from workbench.workspace import caller_identity, prompt_editing
 from workbench.workspace.candidates import Fallbacks, candidates, described, price_sources
 from workbench.workspace.clients import model_of, usable_cards
-from workbench.workspace.history import RecordVerbs
 from workbench.workspace.privacy import protected, protected_run
+from workbench.workspace.run_verbs import RunVerbs
 from workbench.workspace.scoped import stated_card, within_scope
 from workbench.workspace.spending import room_of
 from workbench.workspace.use_case import check_tenant, stated_dataset
@@ -53,10 +54,10 @@ _MISSING: Any = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workspace(RecordVerbs):
+class Workspace(RunVerbs):
     """The operations of a notebook or a job, for one tenant; `bind` returns a workspace for another.
 
-    The verbs of the records of calls and outcomes are those of `RecordVerbs`.
+    The verbs of the records of calls and outcomes are those of `RecordVerbs`, those of runs of `RunVerbs`.
     """
 
     name: str
@@ -183,7 +184,8 @@ class Workspace(RecordVerbs):
             name = chosen
         elif pin and name == pin.name:
             name = str(pin)
-        return prompts.load(self.root, name, author=self.context.principal.name)
+        found = prompts.load(self.root, name, author=self.context.principal.name)
+        return dataclasses.replace(found, editor=partial(prompt_editing.open_editor, self))
 
     def model(self, name: str | None = None, *, fallback: Fallbacks | None = None) -> ModelHandle:
         """Return a chat model by its card's name; without one, the arm's, then the use case's.
@@ -290,6 +292,7 @@ class Workspace(RecordVerbs):
             slices=self.use_case.slices,
             clean=partial(protected_run, self.root),
             room=partial(room_of, self._budget),
+            verbs=self._case_verbs,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -362,12 +365,6 @@ class Workspace(RecordVerbs):
     def endpoints(self) -> pl.DataFrame:
         """Return a frame of the model endpoints: breaker, limits, and calls in flight and waiting here."""
         return self.boundary.endpoints()
-
-    def runs(self) -> pl.DataFrame:
-        """Return a frame of the runs of this repository and its pipeline, with the first metric of each."""
-        explored = sorted((self.root / RUNS).glob("*"))
-        pipeline = [*sorted(self.root.glob("results/*/judged")), *sorted(self.root.glob("results/*/runs"))]
-        return runs_frame(pipeline, explored=explored)
 
     def assets(self) -> pl.DataFrame:
         """Return a frame of every version of every asset, with its labels."""

@@ -18,9 +18,9 @@ from workbench.experiments.dataset import Case, Dataset
 from workbench.experiments.experiment import Experiment
 from workbench.experiments.inputs import InputRow, Inputs
 from workbench.experiments.progress import Progress
-from workbench.experiments.runs import ENDED_BY
 from workbench.experiments.scorers import contains
 from workbench.experiments.task import task
+from workbench.experiments.usage import ENDED_BY
 from workbench.testing.fakes import FakeClock, FakeModel
 from workbench.types import Event
 from workbench.workspace.boundary import _stated_limits

@@ -11,17 +11,16 @@ import threading
 import pytest
 
 from workbench import _sync
-from workbench.errors import StoppedError
+from workbench.errors import RunStoppedError
 from workbench.experiments import intervals
 from workbench.experiments import progress_display as display
 from workbench.experiments.concurrency import for_each
 from workbench.experiments.dataset import Question
 from workbench.experiments.experiment import Experiment
 from workbench.experiments.progress import BudgetRoom, Finished, Progress
-from workbench.experiments.runs import ENDED_BY
 from workbench.experiments.scorers import contains
 from workbench.experiments.task import task
-from workbench.experiments.usage import spent
+from workbench.experiments.usage import ENDED_BY, spent
 
 
 class Clock:
@@ -241,7 +240,7 @@ def test_a_stop_keeps_what_is_finished_as_a_run_that_no_gate_passes(cases_of, pr
         thread.join(10)
 
     answer, cases = halted(cases_of, 9, at=5, halt=stop)
-    with pytest.raises(StoppedError, match="of 9 items were finished; they are kept as run ") as stopped:
+    with pytest.raises(RunStoppedError, match="of 9 items were finished; they are kept as run ") as stopped:
         experiment(kept).run(answer, cases, scorers=[contains(name="accuracy")])
     (run,) = kept
     check_stopped(run, least=5)
@@ -296,7 +295,7 @@ def test_a_cancelled_async_verb_keeps_what_is_finished(cases_of):
 def test_before_the_first_case_there_is_nothing_to_keep(cases_of, progresses):
     kept = []
     answer, cases = halted(cases_of, 1, at=0, halt=last_stops(progresses))
-    with pytest.raises(StoppedError, match="0 of 1 items were finished\n"):
+    with pytest.raises(RunStoppedError, match="0 of 1 items were finished\n"):
         experiment(kept).run(answer, cases, scorers=[contains(name="accuracy")])
     assert not kept
 
@@ -315,7 +314,7 @@ def test_what_cannot_be_kept_is_an_error_and_no_silence(cases_of, progresses):
 def test_the_other_arms_of_a_stopped_comparison_do_not_run(cases_of, progresses):
     kept = []
     answer, cases = halted(cases_of, 9, at=5, halt=last_stops(progresses))
-    with pytest.raises(StoppedError):
+    with pytest.raises(RunStoppedError):
         experiment(kept).compare(
             answer, cases, scorers=[contains(name="accuracy")], arms={"one": {}, "two": {}}
         )

@@ -1,4 +1,4 @@
-"""Suggested cases: deciding on drafts by ids and by widgets, and saving what was accepted."""
+"""Suggested cases: deciding on drafts by ids and in a panel, and saving what was accepted."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
+import workbench.widgets.front  # noqa: F401  (before a test puts another IPython in its place)
 from workbench.data.questions import read_questions
 from workbench.errors import ConfigError, NotFoundError
-from workbench.experiments import suggestion_table
 from workbench.experiments.dataset import Dataset
 from workbench.experiments.suggested import suggest
+from workbench.experiments.suggestion_panel import SuggestionPanel
 from workbench.experiments.synthetic import Synthetic
 from workbench.types import Page
 
@@ -158,70 +159,62 @@ def test_a_number_of_cases_and_a_seed_are_whole_numbers(bad):
 # -- in a notebook --------------------------------------------------------------------------
 
 
-def parts(table, index):
-    """The widgets of one draft: decision, question, answers, remark."""
-    top, question, answers, told = table.children[index].children
-    return top.children[0], question, answers, told
+def test_the_panel_decides_and_goes_on_to_the_next_undecided_draft(drafts):
+    panel = SuggestionPanel(drafts)
+    assert panel.current == FIRST and "0 accepted, 0 rejected, 3 undecided" in str(panel)
+    panel.act("accept")
+    assert [row["id"] for row in drafts.accepted] == [FIRST] and panel.current == SECOND
+    panel.act("reject")
+    assert drafts.decision(SECOND) == "rejected" and panel.current == THIRD
+    panel.act("open", FIRST)
+    panel.act("reset")
+    assert drafts.decision(FIRST) == "undecided" and panel.current == FIRST
+    panel.act("next")
+    panel.act("accept")
+    assert drafts.decision(SECOND) == "accepted" and panel.current == THIRD
+    panel.act("open", "none")
+    assert "no draft has the id" in panel.notice
 
 
-def test_the_widgets_decide_and_edit(drafts):
-    table = suggestion_table.suggestion_table(drafts)
-    assert len(table.children) == 3
-    decision, question, answers, told = parts(table, 0)
-    assert (decision.value, question.value) == ("undecided", drafts.rows[0]["question"])
-    decision.value = "accepted"
-    assert [row["id"] for row in drafts.accepted] == [FIRST]
-    decision.value = "rejected"
-    assert drafts.decision(FIRST) == "rejected" and drafts.accepted == []
-    decision.value = "undecided"
-    assert drafts.decision(FIRST) == "undecided"
-    question.value = "How long is the holiday?"
-    answers.value = "29 days | four weeks"
+def test_an_edit_in_the_panel_changes_the_draft_and_a_refused_one_changes_nothing(drafts):
+    panel = SuggestionPanel(drafts)
+    panel.act("question", "How long is the holiday?")
+    panel.act("answers", "29 days | four weeks")
     assert drafts.rows[0]["question"] == "How long is the holiday?"
-    assert drafts.rows[0]["answers"] == ["29 days", "four weeks"] and told.value.startswith("edited")
+    assert drafts.rows[0]["answers"] == ["29 days", "four weeks"] and "edited" in str(panel)
+    panel.act("open", SECOND)
+    panel.act("answers", "  ")
+    assert "empty" in panel.notice and "edited" not in drafts.rows[1]
+    panel.act("question", drafts.rows[0]["question"])
+    assert "asks the same question" in panel.notice and "edited" not in drafts.rows[1]
 
 
-def test_an_edit_that_is_refused_is_told_beside_it_and_changes_nothing(drafts):
-    _, question, answers, told = parts(suggestion_table.suggestion_table(drafts), 1)
-    answers.value = "  "
-    assert told.value.startswith("not changed: ") and "edited" not in drafts.rows[1]
-    answers.value = drafts.rows[1]["answers"][0]
-    assert told.value == ""
-    question.value = drafts.rows[0]["question"]
-    assert told.value.startswith("not changed: ") and "edited" not in drafts.rows[1]
-
-
-def test_a_table_shows_what_was_decided_before_and_escapes_its_texts():
-    text = "The <b>old</b> tariff & its forms cost 15 euros in every shop."
-    page = Page(source="p", title="p", text=text, tenant="acme", digest="0" * 64)
-    drafts = suggest([page], n=1, seed=7)
-    drafts.accept(*drafts.ids)
-    table = suggestion_table.suggestion_table(drafts)
-    assert parts(table, 0)[0].value == "accepted"
-    about = table.children[0].children[0].children[1].value
-    assert "&lt;b&gt;old&lt;/b&gt; tariff &amp; its" in about and "<b>old" not in about
-
-
-def test_a_kernel_is_given_widgets_beside_text_and_html_and_another_place_is_not(drafts, monkeypatch):
+def test_a_kernel_is_given_the_panel_beside_text_and_html_and_another_place_is_not(drafts, monkeypatch):
     plain = drafts._repr_mimebundle_()
-    assert set(plain) == {"text/plain", "text/html"}
+    assert set(plain) == {"text/plain", "text/html"} and plain["text/plain"] == str(drafts)
     shell = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=object()))
     monkeypatch.setitem(sys.modules, "IPython", shell)
     shown = drafts._repr_mimebundle_()
     view = shown.pop("application/vnd.jupyter.widget-view+json")
     assert shown == plain
     assert len(view["model_id"]) == 32
-    monkeypatch.setitem(sys.modules, "ipywidgets", None)  # not installed
+    monkeypatch.setenv("WORKBENCH_WIDGETS", "0")  # a program runs the notebook
     assert drafts._repr_mimebundle_() == plain
 
 
-def test_many_drafts_have_widgets_for_the_first_hundred():
+def test_many_drafts_are_shown_by_pages():
     pages = [
         Page(source=f"p{n}", title="p", text=f"The tariff of hall {word} costs {n} euros in all its shops.",
              tenant="acme", digest="0" * 64)
         for n, word in ((n, "abcdefghij"[n % 10] * (n // 10 + 3)) for n in range(101))
     ]  # fmt: skip
     drafts = suggest(pages, n=200, seed=7)
-    assert len(drafts) == 101
-    table = suggestion_table.suggestion_table(drafts)
-    assert len(table.children) == 101 and table.children[-1].value.startswith("1 more draft")
+    panel = SuggestionPanel(drafts)
+    assert len(drafts) == 101 and "1 to 8 of 101" in str(panel)
+    panel.act("page", 96)
+    assert "97 to 101 of 101" in str(panel) and panel.current == drafts.ids[96]
+    panel.act("page", 10**9)
+    assert panel.current == drafts.ids[-1]
+    panel.act("next")
+    assert panel.current == drafts.ids[-1] and not panel.notice
+    assert "no case was drafted" in str(SuggestionPanel(suggest([], n=3, seed=7)))
