@@ -193,6 +193,18 @@ def _settle(future: concurrent.futures.Future[T], task: asyncio.Task[T]) -> None
         future.set_result(task.result())
 
 
+#: Whether the main thread waits for the work of this context.
+_main_waits: contextvars.ContextVar[bool] = contextvars.ContextVar("main_waits", default=False)
+
+
+def main_thread_waits() -> bool:
+    """Return whether the main thread waits for the running work in a sync verb.
+
+    A notebook's kernel then handles no message of a page before the cell ends; an interrupt ends the work.
+    """
+    return _main_waits.get()
+
+
 def run(coro: Coroutine[Any, Any, T]) -> T:
     """Run `coro` from sync code and return its result. An interrupt cancels it and waits for its end.
 
@@ -205,7 +217,9 @@ def run(coro: Coroutine[Any, Any, T]) -> T:
             hint="in async code await the verb whose name ends in _async",
         )
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
+    token = _main_waits.set(threading.current_thread() is threading.main_thread())
     job = _BackgroundTask(coro, functools.partial(_settle, future))
+    _main_waits.reset(token)
     try:
         job.begin()
         return future.result()

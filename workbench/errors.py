@@ -19,6 +19,7 @@
     │  ├─ CircuitOpenError      the endpoint failed too often and is not asked; .retry_after_s
     │  └─ DeadlineError         the call's deadline has passed
     ├─ InvalidOutputError       the answer violates its schema after one repair; .violations
+    ├─ RunStoppedError          a person stopped a run; what was finished is kept
     ├─ GateFailedError          a gate failed or is undecided (exit code 1)
     └─ NotebookError            a notebook's cell failed; names the cell
 
@@ -263,6 +264,13 @@ class InvalidOutputError(WorkbenchError):
     def __init__(self, message: str, *, hint: str = "", violations: Iterable[str] = ()) -> None:
         super().__init__(message, hint=hint)
         self.violations = tuple(violations)
+
+
+class RunStoppedError(WorkbenchError):
+    """A person stopped a run before its end."""
+
+    reason = "stopped"
+    otherwise = "run it again: what was answered and may be recorded is not asked again"
 
 
 class GateFailedError(WorkbenchError):

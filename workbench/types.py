@@ -130,7 +130,9 @@ class Hit:
     version of the tenant's knowledge (0 for items written at run time). `since` is the first valid day,
     `age_days` the days from `since` to `as_of`. `allowed` names the requester's group and the level that
     grant access. `degraded` is true when the store was unavailable and the last snapshot answered.
-    `data_class` is the class of data that the memory's spec declares, "" for none.
+    `data_class` is the class of data that the memory's spec declares, "" for none. `valid_to` is the first
+    day on which the passage is invalid. `words_rank` and `vector_rank` are the places, from 1, in the
+    rankings by words and by meaning that `score` fuses; None in one that does not list the passage.
     """
 
     id: str
@@ -153,6 +155,10 @@ class Hit:
     allowed: str = ""
     degraded: bool = False
     data_class: str = field(default="", repr=False)  # a template may hold the text form of a hit
+    # What explains a hit does not make it another one.
+    valid_to: str | None = field(default=None, repr=False, compare=False)
+    words_rank: int | None = field(default=None, repr=False, compare=False)
+    vector_rank: int | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -165,7 +171,7 @@ class ItemHit(Hit):
     item: Item = field(repr=False)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Hit) and _read_fields(self) == _read_fields(other)
+        return isinstance(other, Hit) and _compared(self) == _compared(other)
 
     def __hash__(self) -> int:
         return hash(self.plain())
@@ -182,6 +188,7 @@ class ItemHit(Hit):
 
 _HIT_FIELDS = tuple(one.name for one in fields(Hit))
 _read_fields = operator.attrgetter(*_HIT_FIELDS)
+_compared = operator.attrgetter(*(one.name for one in fields(Hit) if one.compare))
 _WRITE_FIELDS = tuple(getattr(Hit, name).__set__ for name in _HIT_FIELDS)
 
 

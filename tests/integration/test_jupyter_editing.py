@@ -1,4 +1,4 @@
-"""The sections "Edit a prompt" and "Feedback" of docs/jupyter.md, followed to the letter: their code runs."""
+"""Sections of docs/jupyter.md, followed to the letter: their code runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ def section(heading):
 
 @pytest.mark.parametrize(
     ("heading", "shown"),
-    [("Edit a prompt", "tokens of input, counted by the model smollm2-135m"), ("Feedback", "feedback")],
+    [
+        ("Edit a prompt", "tokens of input, counted by the model smollm2-135m"),
+        ("Browse a memory", "What a search could find, valid on"),
+        ("Feedback", "feedback"),
+    ],
 )
 def test_the_code_of_the_section_does_what_it_says(tmp_path, heading, shown):
     (code,) = blocks_of(section(heading), "python")

@@ -18,6 +18,7 @@ from workbench.errors import (
     WorkbenchError,
 )
 from workbench.experiments.dataset import Case
+from workbench.experiments.progress import Finished
 from workbench.experiments.runs import DEGRADED, TRUNCATED
 from workbench.experiments.scorers import Outcome, Scorer
 from workbench.experiments.usage import (
@@ -28,6 +29,7 @@ from workbench.experiments.usage import (
     degraded_searches,
     fallback_reasons,
     has_stated_answer,
+    spent,
     summed,
 )
 from workbench.types import Hit
@@ -106,6 +108,18 @@ def scored_row(case: Case, done: CaseAttempt, scorers: Sequence[Scorer]) -> dict
         return {**columns, **_scores(scorers, outcome)}
 
     return _row(case, done.repeat, done.records, answer)
+
+
+def finished_row(
+    row: Mapping[str, Any], records: Sequence[Mapping[str, Any]], scorers: Sequence[Scorer]
+) -> Finished:
+    """Return what the progress counts of a scored or unscored row: the first scorer's score is shown."""
+    return Finished(
+        case=row["case"],
+        error=row["error"].partition(":")[0] if row["status"] == "unscored" else "",
+        spent_usd=spent(records) if row["cost_usd"] != 0 else 0.0,
+        score=row.get(f"score.{scorers[0].name}"),
+    )
 
 
 def told_row(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import _sync
 from workbench.display import Card, Shown
-from workbench.errors import ConfigError, LimitExceededError, nearest
-from workbench.experiments.attempts import frame_of, scored_row
+from workbench.errors import ConfigError, nearest
+from workbench.experiments.attempts import finished_row, frame_of, scored_row
 from workbench.experiments.case_context import CaseContext, CaseVerbs
 from workbench.experiments.compare import ComparisonSet, compare_all
 from workbench.experiments.concurrency import for_each
 from workbench.experiments.dataset import Case, Dataset
 from workbench.experiments.explorable import ExplorablePair
 from workbench.experiments.kept_attempts import KeptAttempts
+from workbench.experiments.progress import BudgetRoom, Finished, Progress
 from workbench.experiments.runs import Run
 from workbench.experiments.scorers import Scorer
 from workbench.experiments.slices import Slicing
 from workbench.experiments.task import Task
+from workbench.experiments.usage import ENDED_BY
 
 if TYPE_CHECKING:
     import polars as pl
 
-#: The setting of a run that a limit ended: the limit's name.
-ENDED_BY = "ended_by"
 #: Return a task's workspace, bound to a tenant and an arm's settings.
 Bind = Callable[[str, Mapping[str, Any]], Any]
 #: Return the resolved settings of an arm, with digests.
@@ -71,8 +71,8 @@ class ComparedRuns(ExplorablePair, Mapping[str, Run]):
 class Experiment:
     """A named experiment of one use case. `keep` receives every finished run.
 
-    `clean` masks what the answers and errors of a run may not hold.
-    `verbs` are those of the workspace for a case.
+    `clean` masks what the answers and errors of a run may not hold, and `room` asks for the budget that
+    applies. `verbs` are those of the workspace for a case.
 
     `gate_digest` applies to runs over any version of `gated_memory`, or to all runs when it is None.
     """
@@ -89,6 +89,7 @@ class Experiment:
     progress: Path | None = None
     slices: tuple[str, ...] = ()
     clean: Callable[[pl.DataFrame], pl.DataFrame] | None = field(default=None, repr=False)
+    room: Callable[[], Awaitable[BudgetRoom | None]] | None = field(default=None, repr=False)
     verbs: CaseVerbs | None = field(default=None, repr=False)
 
     async def _run(
@@ -105,7 +106,8 @@ class Experiment:
 
         A failed case is unscored, counted and shown with its error. Raises ConfigError before the first
         call when the task, cases, scorers or repeats are invalid. LimitExceededError ends the run at one of
-        its limits; the finished cases are kept as a run with the setting `ended_by`, which no gate passes.
+        its limits, and RunStoppedError when a person stops it. After both, and after an interrupt, the
+        finished cases are kept as a run with the setting `ended_by`, which no gate passes.
         """
         _check_set_up(task, cases, scorers, repeats)
         chosen = settings or {}
@@ -113,27 +115,27 @@ class Experiment:
         rows: list[dict[str, Any]] = []
         attempts = KeptAttempts()
 
-        async def answer(item: tuple[Case, int], pool: ThreadPoolExecutor) -> None:
+        async def answer(item: tuple[Case, int], pool: ThreadPoolExecutor) -> Finished:
             case, repeat = item
             ws = self.bind(case.tenant, chosen)
             given = partial(task.read, case)
             done = await task.attempt(ws, given, pool, columns=case.inputs, case=case.id, repeat=repeat)
-            rows.append(scored_row(case, done, scorers))
+            row = scored_row(case, done, scorers)
+            rows.append(row)
             attempts.keep(case.id, repeat, done.records, done.passages)
+            return finished_row(row, done.records, scorers)
 
-        try:
-            await for_each(
-                [(case, repeat) for case in cases for repeat in range(repeats)],
-                answer,
-                workers=self.concurrency,
-                title=f"{self.name} · {arm}",
-                progress=self.progress,
-            )
-        except LimitExceededError as error:
-            if rows:
-                ended = {**described, ENDED_BY: error.limit}
-                self._kept(arm, cases, frame_of(rows, scorers), ended, attempts)
-            raise
+        def keep(why: str) -> str:
+            if not rows:
+                return ""
+            ended = {**described, ENDED_BY: why}
+            return f"kept as run {self._kept(arm, cases, frame_of(rows, scorers), ended, attempts).id}"
+
+        items = [(case, repeat) for case in cases for repeat in range(repeats)]
+        progress = Progress(
+            len(items), f"{self.name} · {arm}", metric=scorers[0].name, path=self.progress, room=self.room
+        )
+        await for_each(items, answer, workers=self.concurrency, progress=progress, keep=keep)
         return self._kept(arm, cases, frame_of(rows, scorers), described, attempts)
 
     run, run_async = _sync.twins(_run)
@@ -180,7 +182,7 @@ class Experiment:
     def _kept(
         self, arm: str, cases: Dataset, rows: pl.DataFrame, settings: dict[str, Any], attempts: KeptAttempts
     ) -> Run:
-        """Keep and return a run; one that a limit ended has no digest that a gate or a promotion knows."""
+        """Keep and return a run; one that ended early has no digest that a gate or a promotion knows."""
         ended = ENDED_BY in settings
         run = Run(
             use_case=self.use_case,

@@ -43,7 +43,7 @@ from workbench.experiments.metrics import (
     score_names,
     tenants_text,
 )
-from workbench.experiments.usage import FALLBACK, FALLBACK_REASONS
+from workbench.experiments.usage import ENDED_BY, FALLBACK, FALLBACK_REASONS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -223,6 +223,8 @@ class Run(Shown, Explorable):
         spreads = [f"{m.name} {number(m.repeat_sd)}" for m in metrics if m.repeat_sd is not None]
         if spreads:
             notes.append(f"standard deviation between repeats: {', '.join(spreads)}")
+        if ended := self.settings.get(ENDED_BY):
+            notes.append(f"ended early ({ended}): these are the finished cases, and no gate passes them")
         if reasons := counted(self.unscored_reasons):
             notes.append(f"unscored: {reasons}; no score, and not counted as zero")
         return Card(

@@ -15,11 +15,13 @@ from typing import Any
 from workbench import _sync, files
 from workbench.context import InvocationScope, invocation_scope
 from workbench.errors import ConfigError, InvalidOutputError, WorkbenchError
-from workbench.experiments.attempts import CaseAttempt, stops_run, stored
+from workbench.experiments.attempts import CaseAttempt, error_text, stops_run, stored
 from workbench.experiments.batch import Batch, answers_frame, check_gives
 from workbench.experiments.concurrency import for_each
 from workbench.experiments.dataset import Case
 from workbench.experiments.inputs import Broken, InputRow, Inputs, check_takes
+from workbench.experiments.progress import Finished, Progress
+from workbench.experiments.usage import spent
 from workbench.types import Reply
 
 
@@ -107,21 +109,19 @@ class Task:
         good, broken = inputs.fitted(self.takes, task=self.name)
         done: dict[int, CaseAttempt] = {}
 
-        async def answer(item: tuple[InputRow, Any], pool: ThreadPoolExecutor) -> None:
+        async def answer(item: tuple[InputRow, Any], pool: ThreadPoolExecutor) -> Finished:
             row, given = item
             ws = inputs.workspace(row)
             made = await self.attempt(ws, lambda: given, pool, columns=row.columns, case=row.id)
             done[row.number] = made
             if made.failure is not None:
                 broken.append(Broken(row=row, reason=_reason(made.failure), kind="task"))
+            error = error_text(made.failure).partition(":")[0] if made.failure is not None else ""
+            return Finished(case=row.id, error=error, spent_usd=spent(made.records))
 
-        await for_each(
-            [] if inputs.exceeded_by(broken) else good,
-            answer,
-            workers=inputs.concurrency,
-            title=f"{self.name} · {inputs.name}",
-            progress=inputs.progress,
-        )
+        rows = [] if inputs.exceeded_by(broken) else good
+        progress = Progress(len(rows), f"{self.name} · {inputs.name}", path=inputs.progress)
+        await for_each(rows, answer, workers=inputs.concurrency, progress=progress)
         # In the order of the rows, because a sum of floats depends on its order.
         attempts = tuple(made for _, made in sorted(done.items()))
         _raise_if_all_failed(attempts)

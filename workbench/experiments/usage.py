@@ -13,6 +13,9 @@ FALLBACK = "fallback"
 #: An optional column of a run: why, one word for each of these answers, joined by commas.
 FALLBACK_REASONS = "fallback_reasons"
 
+#: The setting of a run that ended early: the name of the limit that was reached, or "stopped".
+ENDED_BY = "ended_by"
+
 
 def chat_calls(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the records of the calls in which a model wrote text, in either dialect."""
@@ -38,6 +41,13 @@ def fallback_reasons(records: Sequence[Mapping[str, Any]]) -> str | None:
 def has_stated_answer(records: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether a stated answer took the place of a model's answer."""
     return any(record.get("fallback") == STATED for record in records)
+
+
+def spent(records: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return what was paid for the calls: nothing for a replayed answer; None when a price is unknown."""
+    calls = chat_calls(records)
+    paid = [call for call in calls if not call.get("replayed") or call.get("source") == "exact"]
+    return summed(paid, "cost_usd") if paid else 0.0
 
 
 def summed(records: Sequence[Mapping[str, Any]], name: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T", bound=Hashable)
@@ -31,3 +31,13 @@ def fuse(rankings: Sequence[Sequence[T]], *, k: int, name: Callable[[T], str] = 
         scores = {entry: score for entry, score in scores.items() if score >= enough}
     rounded = ((entry, round(score * best, DECIMALS)) for entry, score in scores.items())
     return sorted(rounded, key=lambda pair: (-pair[1], name(pair[0])))[:k]
+
+
+def places(rankings: Mapping[str, Sequence[T]], entries: Collection[T]) -> dict[T, dict[str, int]]:
+    """Return the place, from 1, of each of these entries in each named ranking that lists it."""
+    found: dict[T, dict[str, int]] = {entry: {} for entry in entries}
+    for name, ranking in rankings.items():
+        for place, entry in enumerate(ranking, start=1):
+            if entry in found:
+                found[entry][name] = place
+    return found

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from workbench.errors import RefusedError, UnavailableError
 from workbench.ports import Budget, Purged, Query, Requester, Selector
 from workbench.types import KNOWLEDGE, Item, ItemHit
+
+_UNRANKED: Mapping[str, int] = MappingProxyType({})
 
 
 def moment_of(query: Query) -> str:
@@ -52,8 +55,20 @@ def visible(item: Item, query: Query) -> bool:
     )
 
 
-def hit(item: Item, query: Query, *, score: float, memory: str, version: int, tenant: str) -> ItemHit:
-    """Return the hit for `item`; UnavailableError when the store's filter let a hidden item through."""
+def hit(
+    item: Item,
+    query: Query,
+    *,
+    score: float,
+    memory: str,
+    version: int,
+    tenant: str,
+    ranks: Mapping[str, int] = _UNRANKED,
+) -> ItemHit:
+    """Return the hit for `item`, with its place in the rankings `words` and `vector`.
+
+    UnavailableError when the store's filter let a hidden item through.
+    """
     if not visible(item, query):
         fault = UnavailableError(
             f"the store of {memory!r} gave an item that the requester may not see: it was withheld",
@@ -70,7 +85,7 @@ def hit(item: Item, query: Query, *, score: float, memory: str, version: int, te
         memory=memory, kind=item.kind, classification=item.classification, trust=item.trust,
         memory_version=version if item.kind == KNOWLEDGE else 0, since=since,
         age_days=_days(since, query.as_of) if since else None, allowed=", ".join(groups) + level,
-        item=item,
+        valid_to=item.valid_to, words_rank=ranks.get("words"), vector_rank=ranks.get("vector"), item=item,
     )  # fmt: skip
 
 

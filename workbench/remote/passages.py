@@ -28,8 +28,10 @@ _HINT: Final = "search again in this process: hits = ws.memory(…).search(…)"
 @functools.lru_cache(maxsize=_MOST_MARKED)
 def mark_of(hit: Hit) -> str:
     """Return a digest of a hit as a gateway serves it; a prompt and its call state the same hits."""
-    # Without the fields that the caller's side of a search sets.
-    plain = dataclasses.replace(hit, stale=False, data_class="")
+    # Without the fields that the caller's side of a search sets, and those that equal hits may differ in.
+    plain = dataclasses.replace(
+        hit, stale=False, data_class="", valid_to=None, words_rank=None, vector_rank=None
+    )
     return hashlib.blake2b(orjson.dumps(plain), digest_size=12).hexdigest()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from workbench.context import Context, instant
+from workbench.identity import Principal
 from workbench.ports import Call, Handler, ItemFilter, Memory
 from workbench.retrieval.spec import MemorySpec
 from workbench.types import JSON, Item, Port
@@ -49,7 +50,9 @@ class Binding:
     is set, as it is in a job. `home` holds `.workbench` when `root` is only a copy of the code. `permitted`
     returns the condition of the policies on the items of a call, for pages that no store holds yet; without
     it access lists and clearance decide about these. `permits` returns whether the policies let a call
-    pass: the question of a search that they deny is not embedded. `marked` is whether the handler marks the
+    pass: the question of a search that they deny is not embedded. `narrowed` returns the binding of a
+    principal with the same rights or fewer, and `stems` the stems of texts as the ranking by words has them.
+    `marked` is whether the handler marks the
     passages whose source has changed, as the gateway of a run does: its kernel may not read the sources.
     """
 
@@ -67,6 +70,8 @@ class Binding:
     snapshot_store: Snapshots | None = field(default=None, repr=False)
     permitted: Callable[[Call], ItemFilter] | None = field(default=None, repr=False)
     permits: Callable[[Call], bool] | None = field(default=None, repr=False)
+    narrowed: Callable[[Principal], Binding] | None = field(default=None, repr=False, compare=False)
+    stems: Callable[[Sequence[str]], list[str]] | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:

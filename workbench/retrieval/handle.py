@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from workbench import _sync, arguments
 from workbench.experiments.suggested import SuggestedCases
@@ -21,6 +21,9 @@ from workbench.retrieval.items import Days, Note, Written
 from workbench.retrieval.maintenance import Restored, Snapshotted, Source
 from workbench.retrieval.port import Governed
 from workbench.types import Item, ItemKind, Page
+
+if TYPE_CHECKING:
+    from workbench.retrieval.browser import MemoryBrowser
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,18 @@ class MemoryHandle(Binding):
     def at(self, version: int | None) -> MemoryHandle:
         """Return a handle for an earlier version of the memory; None is the active one."""
         return dataclasses.replace(self, version=version)
+
+    def browse(self) -> MemoryBrowser:
+        """Return a panel that searches the memory, lists what a search could find, and compares versions.
+
+        A handle as the last line of a cell shows it.
+        """
+        from workbench.retrieval.browser import MemoryBrowser
+
+        return MemoryBrowser(self)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:  # noqa: ARG002
+        return self.browse().mimebundle()
 
     def items_of(self, page: Page) -> list[Item]:
         """Cut `page` into the items that `add` would store, without vectors."""

@@ -176,9 +176,12 @@ def own_pages(binding: Binding, given: Sequence[Page]) -> list[Page]:
     return own
 
 
-async def diff(binding: Binding, before: int, after: int) -> Differences:
-    """Compare two versions, source by source, as far as the principal may see them."""
-    port = _to_compare(binding)
+async def diff(binding: Binding, before: int, after: int, *, count_hidden: bool = True) -> Differences:
+    """Compare two versions, source by source, as far as the principal may see them.
+
+    For an admin, the sources that it may not see are counted, unless `count_hidden` is false.
+    """
+    port = _to_compare(binding) if count_hidden else Governed(binding=binding)
     older, newer = await port.items(before), await port.items(after)
     visible = visible_to(binding)
     hidden = {item.source for item in (*older, *newer) if not visible(item)}

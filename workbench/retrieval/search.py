@@ -38,7 +38,7 @@ async def find(binding: Binding, text: str, *, k: int, as_of: str | None, **narr
         candidates=spec.candidates,
         mode=spec.mode,
         exact=spec.exact,
-        **_checked(**narrowed),
+        **checked(**narrowed),
     )
     governed = Governed(binding=binding)
     if governed.may_search(query):
@@ -55,7 +55,7 @@ async def find(binding: Binding, text: str, *, k: int, as_of: str | None, **narr
     return Hits(best, degraded=answer.degraded)
 
 
-def _checked(*, version: Any, sources: Any, kinds: Any) -> dict[str, Any]:
+def checked(*, version: Any, sources: Any, kinds: Any) -> dict[str, Any]:
     """Return what narrows a search; ConfigError for an argument of another type or an unknown kind."""
     kinds = arguments.texts(kinds, "kinds")
     for kind in kinds:
@@ -73,14 +73,16 @@ def marked(spec: MemorySpec, found: list[Hit], *, tenant: str, root: Path) -> li
     sources = {hit.source for hit in found if hit.kind == KNOWLEDGE}
     now = digests_now(spec.reading(), tenant=tenant, root=root, sources=sources)
     return [
-        dataclasses.replace(hit, stale=hit.kind == KNOWLEDGE and _is_stale(hit, now.get(hit.source)))
+        dataclasses.replace(
+            hit, stale=hit.kind == KNOWLEDGE and is_stale(hit.digest, hit.trust, now=now.get(hit.source))
+        )
         for hit in found
     ]
 
 
-def _is_stale(hit: Hit, now: str | None) -> bool:
+def is_stale(digest: str, trust: int, *, now: str | None) -> bool:
     """Return whether the declared source differs; only declared pages must still exist there."""
-    return hit.digest != now if hit.trust == DECLARED else now not in {None, hit.digest}
+    return digest != now if trust == DECLARED else now not in {None, digest}
 
 
 def _refuse_stale(binding: Binding, found: list[Hit]) -> None:

@@ -180,14 +180,18 @@ class FakeMemory:
         depth = max(query.k, query.candidates)
         near = {item.id: _product(item.vector, query.vector) for item in seen}
         rankings = {"vector": _ranked(near, depth), "words": _ranked(_bm25(seen, query.text), depth)}
-        wanted = list(rankings.values()) if query.mode == "hybrid" else [rankings[query.mode]]
+        names = ["vector", "words"] if query.mode == "hybrid" else [query.mode]
+        wanted = {name: rankings[name] for name in names}
+        best = ranking.fuse(list(wanted.values()), k=query.k)
+        ranks = ranking.places(wanted, [key for key, _ in best])
         version = state.version if query.version is None else query.version
         return [
             rules.hit(
-                items[key], query, score=score, memory=self.store.name, version=version, tenant=self.tenant
+                items[key], query, score=score, memory=self.store.name, version=version,
+                tenant=self.tenant, ranks=ranks[key],
             )
-            for key, score in ranking.fuse(wanted, k=query.k)
-        ]
+            for key, score in best
+        ]  # fmt: skip
 
     async def count(self, ids: Sequence[str] | None = None, *, requester: Requester | None = None) -> int:
         """Count the active items, or those of `ids`, that the requester may see."""

@@ -50,6 +50,7 @@ class FindingContract(StoreContract):
         assert (hit.version, hit.digest, hit.tenant) == (2, item.source_digest, "acme")
         assert (hit.as_of, hit.memory, hit.memory_version) == ("2125-06-15", "contract", 1)
         assert (hit.kind, hit.trust, hit.since, hit.age_days) == ("document", 3, "2125-06-05", 10)
+        assert (hit.valid_to, hit.words_rank, hit.vector_rank) == (None, 1, 1)
         assert hit.allowed.startswith("everyone;")
         assert not hit.stale
         assert not hit.degraded
@@ -233,6 +234,11 @@ class FindingContract(StoreContract):
         assert scores == sorted(scores, reverse=True)
         assert all(0 < score == round(score, 4) <= 1 for score in scores)
         assert mode == "hybrid" or scores[:1] in ([], [1.0])
+        for hit in hits:  # its places in the rankings are those that the score was fused from
+            places = [place for place in (hit.words_rank, hit.vector_rank) if place]
+            rankings = 2 if mode == "hybrid" else 1
+            assert abs(sum(61 / (60 + place) for place in places) / rankings - hit.score) <= 0.5001e-4
+            assert mode == "hybrid" or (hit.words_rank is None) == (mode == "vector")
 
     @sentence(number=st.integers(1, 70), k=st.integers(1, 70), mode=modes)
     def test_equal_scores_are_ordered_by_id(self, acme: SyncMemory, number: int, k: int, mode: str) -> None:

@@ -44,6 +44,7 @@ const draw = {
     } else if (node.rows > 1) input = el("textarea", { ...shared, rows: node.rows, dir: "auto" });
     else input = el("input", { ...shared, type: "text", dir: "auto" });
     if (node.live) input.setAttribute("data-live", "");
+    if (node.enter) input.setAttribute("data-enter", node.enter);
     input.wbText = node.text;
     return el("label", {}, el("span", {}, node.label), input);
   },
@@ -169,6 +170,11 @@ function render({ model, el: host }) {
   });
   root.addEventListener("keydown", (event) => {
     event.stopPropagation();
+    const { enter } = event.target.dataset;
+    // After the event "change" of the same key, which sends the text.
+    if (enter && event.key === "Enter" && !event.isComposing) {
+      setTimeout(() => model.send({ action: enter, value: null }));
+    }
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) return;
     const pressed = [...root.querySelectorAll("[data-shortcut]")]
       .find((button) => button.dataset.shortcut === event.key && !button.disabled);

@@ -115,7 +115,8 @@ class Field(Node):
     """A text, a number or a choice that a person enters: the panel's method `on_ACTION` is called with it.
 
     `options` are pairs of value and label, for a choice. `rows` is the height of a text of several lines.
-    `live` tells the panel while a person types, at most four times a second; otherwise at the end.
+    `live` tells the panel while a person types, at most four times a second; otherwise at the end. `enter` is
+    the action of the key Enter in a field of one line, after the text was sent.
     """
 
     label: str
@@ -124,6 +125,7 @@ class Field(Node):
     options: tuple[tuple[str, str], ...] = ()
     rows: int = 1
     live: bool = False
+    enter: str = ""
     placeholder: str = ""
     disabled: bool = False
 
@@ -132,7 +134,7 @@ class Field(Node):
         return {
             "t": "field", "label": self.label, "action": self.action, "text": self.text,
             "options": [list(option) for option in self.options], "rows": self.rows, "live": self.live,
-            "placeholder": self.placeholder, "disabled": self.disabled,
+            "enter": self.enter, "placeholder": self.placeholder, "disabled": self.disabled,
         }  # fmt: skip
 
     def lines(self) -> list[str]:

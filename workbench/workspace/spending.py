@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from workbench.budgets.queued import QueuedLedger
 from workbench.budgets.report import BudgetReport, report
 from workbench.context import Context
 from workbench.controls.budget import BudgetControl, PricedModel
+from workbench.errors import UnavailableError
+from workbench.experiments.progress import BudgetRoom
 from workbench.layout import BUDGETS
 from workbench.ports import Call, Control
 
@@ -61,6 +63,18 @@ class Spending:
         used = {line.budget for line in found.lines}
         unused = tuple(name for name in self._declared.names if name not in used)
         return dataclasses.replace(found, unused=unused)
+
+
+async def room_of(budget: Callable[[], Awaitable[BudgetReport]]) -> BudgetRoom | None:
+    """Return the budget in dollars with the least left; None without one, or when it cannot be read."""
+    try:
+        lines = [line for line in (await budget()).lines if line.measure == "usd"]
+    except UnavailableError:
+        return None
+    if not lines:
+        return None
+    least = min(lines, key=lambda line: line.left)
+    return BudgetRoom(name=least.budget, limit_usd=least.limit, left_usd=least.left)
 
 
 def open_store(home: Path, settings: BudgetSettings) -> BudgetStore:

@@ -15,15 +15,17 @@ from workbench.context import current_invocation
 from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError, nearest
 from workbench.experiments.batch import Batch
 from workbench.experiments.dataset import Dataset
-from workbench.experiments.experiment import ENDED_BY, Experiment
+from workbench.experiments.experiment import Experiment
 from workbench.experiments.gate_spec import GateSpec
 from workbench.experiments.gates import GateReport, judge
 from workbench.experiments.inputs import Inputs, read
 from workbench.experiments.runs import Run, save_runs
 from workbench.experiments.slices import Slicing
 from workbench.experiments.synthetic import Synthetic
+from workbench.experiments.usage import ENDED_BY
 from workbench.identity import Principal
 from workbench.layout import RUNS
+from workbench.memory.stemming import stems
 from workbench.models import ModelCard
 from workbench.models.handle import ModelHandle
 from workbench.ports import Call, ModelCandidate
@@ -38,6 +40,7 @@ from workbench.workspace.clients import model_of, usable_cards
 from workbench.workspace.privacy import protected, protected_run
 from workbench.workspace.run_verbs import RunVerbs
 from workbench.workspace.scoped import stated_card, within_scope
+from workbench.workspace.spending import room_of
 from workbench.workspace.use_case import check_tenant, stated_dataset, unstated
 
 if TYPE_CHECKING:
@@ -155,6 +158,8 @@ class Workspace(RunVerbs):
             snapshot_store=self.boundary.stores.snapshot_store(),
             permitted=self.boundary.access.permitted,
             permits=self.boundary.permits,
+            narrowed=lambda principal: self.bind(principal=principal).memory(reference),
+            stems=stems,
         )
 
     def window(self, budget: int, *, model: str | None = None) -> Window:
@@ -288,6 +293,7 @@ class Workspace(RunVerbs):
             progress=Path(self.execution.progress) if self.execution.progress else None,
             slices=self.use_case.slices,
             clean=partial(protected_run, self.root),
+            room=partial(room_of, self._budget),
             verbs=self._case_verbs,
         )
 

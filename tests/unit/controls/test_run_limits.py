@@ -15,10 +15,12 @@ from workbench.errors import ConfigError, LimitExceededError
 from workbench.experiments.batch import Batch
 from workbench.experiments.concurrency import for_each
 from workbench.experiments.dataset import Case, Dataset
-from workbench.experiments.experiment import ENDED_BY, Experiment
+from workbench.experiments.experiment import Experiment
 from workbench.experiments.inputs import InputRow, Inputs
+from workbench.experiments.progress import Progress
 from workbench.experiments.scorers import contains
 from workbench.experiments.task import task
+from workbench.experiments.usage import ENDED_BY
 from workbench.testing.fakes import FakeClock, FakeModel
 from workbench.types import Event
 from workbench.workspace.boundary import _stated_limits
@@ -229,7 +231,7 @@ def test_other_errors_of_a_run_stay_as_they_are():
         raise KeyError(item)
 
     with pytest.raises(KeyError):
-        asyncio.run(for_each([1], work, workers=1, title="x", progress=None))
+        asyncio.run(for_each([1], work, workers=1, progress=Progress(1, "x")))
 
 
 # -- in params.yaml -------------------------------------------------------------------------------

@@ -273,24 +273,26 @@ class SQLiteMemory:
         permitted = self.store.permitted(db, space, vectors, query.where)
         seen = vectors.seen(query, version, permitted)
         depth = max(query.k, query.candidates)
-        rankings: list[list[str]] = []
+        rankings: dict[str, list[str]] = {}
         if query.mode != "words":
             checks.check_dimensions(query, space.dimensions)
-            rankings.append(vectors.nearest(query, seen, depth))
+            rankings["vector"] = vectors.nearest(query, seen, depth)
         if query.mode != "vector":
             words, key = self.store.words(db, space, version)
             ranked = keywords.ranking(words, key, query.text, vectors=vectors, seen=seen, depth=depth)
-            rankings.append(ranked)
-        best = ranking.fuse(rankings, k=query.k)
+            rankings["words"] = ranked
+        best = ranking.fuse(list(rankings.values()), k=query.k)
+        ranks = ranking.places(rankings, [name for name, _ in best])
         bound = space.bound | {"version": version, "values": listed(name for name, _ in best)}
         found = tables.items_where(db, space, NAMED_IN_VERSION, bound, vectors=False)
         items = {item.id: item for item in found}
         return [
             rules.hit(
-                items[name], query, score=score, memory=self.store.name, version=version, tenant=self.tenant
+                items[name], query, score=score, memory=self.store.name, version=version,
+                tenant=self.tenant, ranks=ranks[name],
             )
             for name, score in best
-        ]
+        ]  # fmt: skip
 
     async def _read(self, work: Callable[[sqlite3.Connection, Space], T]) -> T:
         return await asyncio.to_thread(self._reading, work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from workbench.ports import (
 )
 from workbench.types import Hit, Item
 
-Found = tuple[StoredRow, Item, float]
+Found = tuple[StoredRow, Item, float, Mapping[str, int]]
 #: Searches that start again because the active version moved while they ran.
 _ATTEMPTS = 6
 
@@ -201,15 +201,17 @@ class WeaviateMemory(TenantSpace):
 
     def _fits(self, query: Query, found: Found, record: TenantRecord | None) -> bool:
         """Return whether a row is still what the query asks for: it may have been written again meanwhile."""
-        row, item, _ = found
+        row, item, *_ = found
         version = versions.kept_version(record, query.version)
         return is_active(row.properties, version) and rules.visible(item, query)
 
     def _hits(self, query: Query, found: Sequence[Found], record: TenantRecord | None) -> list[Hit]:
         version, memory = versions.kept_version(record, query.version), self.store.name
         return [
-            rules.hit(item, query, score=score, memory=memory, version=version, tenant=self.tenant)
-            for row, item, score in found
+            rules.hit(
+                item, query, score=score, memory=memory, version=version, tenant=self.tenant, ranks=ranks
+            )
+            for row, item, score, ranks in found
             if is_active(row.properties, version)
         ]
 

@@ -56,8 +56,8 @@ class Search:
 
     async def best(
         self, rankings: Sequence[Ranking], *, duplicates: int = 0
-    ) -> list[tuple[StoredRow, Item, float]]:
-        """Return the best rows that are still there, with their items and scores and without vectors.
+    ) -> list[tuple[StoredRow, Item, float, Mapping[str, int]]]:
+        """Return the best rows that are still there, with items, scores and ranks and without vectors.
 
         `duplicates` is how many of the deciding rows are known to repeat an item, as during a repair.
         """
@@ -69,7 +69,12 @@ class Search:
         if (repeated := len(names) - len(set(names.values()))) > duplicates:
             return await self.best(rankings, duplicates=repeated)
         best = settled(rankings, names, k=k)
-        return [(rows[one], self.space.item(rows[one]), score) for one, score in best if one in rows]
+        kinds = ("vector", "words") if self.query.mode == "hybrid" else (self.query.mode,)
+        ordered = dict(zip(kinds, _ordered(rankings, names), strict=False))  # no ranking: it may see nothing
+        ranks = ranking.places(ordered, [one for one, _ in best])
+        return [
+            (rows[one], self.space.item(rows[one]), score, ranks[one]) for one, score in best if one in rows
+        ]
 
     @property
     def _depth(self) -> int:
@@ -179,8 +184,12 @@ def settled(
 
     Rows of one name count as the last of them in `names`.
     """
-    if not rankings:
-        return []
+    ordered = _ordered(rankings, names)
+    return ranking.fuse(ordered, k=k, name=lambda row: names.get(row, "")) if ordered else []
+
+
+def _ordered(rankings: Sequence[Sequence[Sequence[T]]], names: Mapping[T, str]) -> list[list[T]]:
+    """Return each ranking as rows, those that tie in the order of their names, one row for each name."""
     by_name = {name: row for row, name in names.items()}
 
     def named(row: T) -> str:
@@ -190,7 +199,7 @@ def settled(
         flat = (row for group in groups for row in (sorted(group, key=named) if len(group) > 1 else group))
         return list(dict.fromkeys(by_name.get(named(row), row) for row in flat))
 
-    return ranking.fuse([ranked(groups) for groups in rankings], k=k, name=named)
+    return [ranked(groups) for groups in rankings]
 
 
 def _uuids(numbers: Iterable[int]) -> list[uuid.UUID]:
