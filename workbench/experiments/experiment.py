@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import _sync
 from workbench.errors import ConfigError, LimitExceededError, nearest
+from workbench.experiments import run_plots
 from workbench.experiments.attempts import frame_of, scored_row
 from workbench.experiments.compare import ComparisonSet, compare_all
 from workbench.experiments.concurrency import for_each
@@ -23,6 +24,10 @@ from workbench.experiments.task import Task
 if TYPE_CHECKING:
     import polars as pl
 
+    from workbench.plots import Plot
+
+#: The level of the intervals of plots, which is that of comparisons.
+_LEVEL = 0.95
 #: The setting of a run that a limit ended: the limit's name.
 ENDED_BY = "ended_by"
 #: Return a task's workspace, bound to a tenant and an arm's settings.
@@ -33,10 +38,11 @@ Describe = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedRuns(Mapping[str, Run]):
-    """Runs by arm, with the comparison of each arm with the baseline."""
+    """Runs by arm, with the comparison of each arm with the baseline. `controls` names the controls."""
 
     runs: Mapping[str, Run]
     comparison: ComparisonSet | None
+    controls: tuple[str, ...] = ()
 
     def __getitem__(self, arm: str) -> Run:
         return self.runs[arm]
@@ -46,6 +52,23 @@ class ComparedRuns(Mapping[str, Run]):
 
     def __len__(self) -> int:
         return len(self.runs)
+
+    def plot(self, kind: str = "arms", *, metric: str | None = None, by: str | None = None) -> Plot:
+        """Return a plot of all arms: arms, slices, cost, latency or calibration.
+
+        `slices` shows each arm's effect on the primary metric in each declared slice, or its metric by tenant
+        where none is declared. `metric` is by default the first score, and `by` the score that forecasts it
+        in a calibration. Raises ConfigError, which lists the plots, for another kind.
+        """
+        run_plots.check_kind(kind, run_plots.KINDS)
+        arms = [run.plotted("control" if name in self.controls else "") for name, run in self.runs.items()]
+        name = metric or next(iter(self.runs.values())).score_names[0]
+        if kind != "slices":
+            return run_plots.plot_of(kind, arms, name, _LEVEL, by)
+        effects = [effect for compared in self.comparison or () for effect in compared.sliced()]
+        if not effects or metric is not None:
+            return run_plots.tenants_plot(arms, name, _LEVEL)
+        return run_plots.effects_plot(name, effects, _LEVEL)
 
     def __str__(self) -> str:
         return str(self.comparison) if self.comparison else "\n".join(map(str, self.runs.values()))
@@ -61,6 +84,7 @@ class Experiment:
 
     `clean` masks what the answers and errors of a run may not hold.
 
+    `controls` names the arms that are expected to be worse.
     `gate_digest` applies to runs over any version of `gated_memory`, or to all runs when it is None.
     """
 
@@ -75,6 +99,7 @@ class Experiment:
     concurrency: int = 4
     progress: Path | None = None
     slices: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
     clean: Callable[[pl.DataFrame], pl.DataFrame] | None = field(default=None, repr=False)
 
     async def _run(
@@ -155,9 +180,12 @@ class Experiment:
             )
         others = [run for name, run in runs.items() if name != base]
         compared = compare_all(others, baseline=runs[base]) if others else None
+        compared = compared and compared.marking(self.controls)
         slicing = self._slicing(cases)
         return ComparedRuns(
-            runs=runs, comparison=compared.by_slice(slicing) if compared and slicing else compared
+            runs=runs,
+            comparison=compared.by_slice(slicing) if compared and slicing else compared,
+            controls=self.controls,
         )
 
     def _kept(self, arm: str, cases: Dataset, rows: pl.DataFrame, settings: dict[str, Any]) -> Run:

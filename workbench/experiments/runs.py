@@ -46,6 +46,9 @@ from workbench.experiments.usage import FALLBACK, FALLBACK_REASONS
 if TYPE_CHECKING:
     import polars as pl
 
+    from workbench.experiments.run_plots import PlottedArm
+    from workbench.plots import Plot, Role
+
 FORMAT = 1
 #: A run with more rows is hashed column by column, which takes 0.3 s for a million rows.
 _HASHED_BY_ROW = 5_000
@@ -196,6 +199,32 @@ class Run(Shown):
     def metric(self, name: str, level: float = LEVEL) -> Metric:
         """Return one metric; raise ConfigError with the nearest name when it is unknown."""
         return measure(self.cases, name, level=level)
+
+    def plotted(self, role: Role = "") -> PlottedArm:
+        """Return the run as an arm of a plot."""
+        from workbench.experiments.run_plots import PlottedArm
+
+        return PlottedArm(name=self.arm, cases=self.cases, role=role)
+
+    def plot(
+        self, kind: str = "scores", *, metric: str | None = None, by: str | None = None, level: float = LEVEL
+    ) -> Plot:
+        """Return a plot of the run: scores, arms, slices (by tenant), cost, latency or calibration.
+
+        `metric` is by default the first score, and `by` the score that forecasts it in a calibration.
+        Raises ConfigError, which lists the plots, for another kind.
+        """
+        from workbench.experiments import run_plots
+
+        run_plots.check_kind(kind, ("scores", *run_plots.KINDS))
+        if kind == "scores":
+            return run_plots.scores_plot(self.plotted(), level)
+        if not self.score_names and metric is None:
+            raise ConfigError(f"run {self.arm} has no score to plot", hint='run.plot("latency")')
+        name = metric or self.score_names[0]
+        if kind == "slices":
+            return run_plots.tenants_plot([self.plotted()], name, level)
+        return run_plots.plot_of(kind, [self.plotted()], name, level, by)
 
     def card(self) -> Card:
         """Return the display card: every metric of the run."""
