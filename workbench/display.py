@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 #: Medium colours, readable on white and on black.
 _COLOURS = {
@@ -65,6 +65,10 @@ class Shown(ABC):
 
     def _repr_html_(self) -> str:
         return self.card().html()
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001  the form is IPython's
+        """Print the card where IPython shows text: in its terminal, and in the log of papermill."""
+        printer.text(type(self).__name__ if cycle else str(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
