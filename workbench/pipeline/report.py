@@ -7,6 +7,7 @@ The page is a pure function of the evidence: the same evidence gives the same by
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from workbench import files
 from workbench.config import UseCase
 from workbench.data.report import QualityReport
 from workbench.display import degraded_note, fallback_note, number, percent, span, truncated_note
-from workbench.errors import nearest
+from workbench.errors import WorkbenchError, nearest
 from workbench.experiments.compare import ComparedMetric, SliceEffect
 from workbench.experiments.gates import GateReport
 from workbench.experiments.metrics import Metric
@@ -89,6 +90,24 @@ def pages(evidence: Evidence) -> tuple[bytes, bytes]:
     html = environment(autoescape=True).get_template("readiness.html.j2").render(facts)
     markdown = environment(autoescape=False).get_template("readiness.md.j2").render(facts)
     return html.encode(), markdown.encode()
+
+
+def committed(root: Path, page: str) -> str:
+    """Return the commit and the day in which a page last changed, in one line.
+
+    The page holds neither: it is part of the commit that it would name, and its bytes must be those of every
+    other machine.
+    """
+    from workbench.repository.git import Repository
+
+    repository, place = Repository(root=root), os.path.relpath(page, root)
+    try:
+        if (found := repository.last_change(place)) is None:
+            return "no commit holds this page yet"
+        now = "; what is there now is not committed" if repository.changed(below=[place]) else ""
+    except WorkbenchError as error:  # the page is written; a missing git takes nothing away
+        return f"its commit is unknown: {error.message}"
+    return f"last changed in commit {found[0]} of {found[1]}{now}"
 
 
 @cache

@@ -130,6 +130,7 @@ def _of_labels(labels: Sequence[str], cases: Cases) -> dict[str, Any]:
         "commonest": f"{commonest:.2f}",
         "by_chance": f"{1 / len(labels):.2f}",
         "approach": "",
+        "known_limits": [],
         "worst_slice": "",
         "labels": list(labels),
         "grammar": f"root ::= {' | '.join(quoted)}",
@@ -151,5 +152,6 @@ _ANSWER: Mapping[str, Any] = {
     "brief": False,
     "corpus_note": "",
     "few_shot": "",
+    "known_limits": [],
     "fenced": True,
 }
