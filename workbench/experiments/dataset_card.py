@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from workbench.display import Card, harmless
-
-if TYPE_CHECKING:
-    from workbench.experiments.dataset import Case
 
 #: The cases and columns that a card shows, and the characters of each value.
 _FIRST, _COLUMNS, _TEXT = 5, 5, 60
@@ -17,7 +14,31 @@ _FIRST, _COLUMNS, _TEXT = 5, 5, 60
 _LISTED, _MOST_SLICES = 6, 50
 
 
-def card_of(name: str, cases: Sequence[Case]) -> Card:
+class ShownCase(Protocol):
+    """What a card shows of a case."""
+
+    @property
+    def id(self) -> str:
+        """Return the id."""
+
+    @property
+    def tenant(self) -> str:
+        """Return the tenant."""
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """Return the inputs of the task."""
+
+    @property
+    def expected(self) -> Mapping[str, Any]:
+        """Return the expected values."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Return where the case is from."""
+
+
+def card_of(name: str, cases: Sequence[ShownCase]) -> Card:
     """Return the card of cases that are sorted by id."""
     first = cases[:_FIRST]
     inputs, expected = (_keys(getattr(case, part) for case in cases) for part in ("inputs", "expected"))
@@ -43,7 +64,7 @@ def card_of(name: str, cases: Sequence[Case]) -> Card:
     )
 
 
-def _row(case: Case) -> Mapping[str, Any]:
+def _row(case: ShownCase) -> Mapping[str, Any]:
     return {**case.inputs, **case.expected}
 
 
@@ -51,7 +72,7 @@ def _keys(parts: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(key for part in parts for key in part))
 
 
-def _slices(cases: Sequence[Case], columns: Sequence[str]) -> list[str]:
+def _slices(cases: Sequence[ShownCase], columns: Sequence[str]) -> list[str]:
     """Return the columns with few enough values to measure a score by, each with their number."""
     found = []
     for name in ("tenant", *columns):

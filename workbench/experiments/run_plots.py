@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from workbench.display import number, percent
 from workbench.errors import ConfigError, nearest
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from workbench.experiments.intervals import Interval
 
 #: The plots of a comparison and of one run.
-Kind = Literal["arms", "slices", "cost", "latency", "calibration"]
-KINDS: tuple[Kind, ...] = ("arms", "slices", "cost", "latency", "calibration")
+KINDS = ("arms", "slices", "cost", "latency", "calibration")
 #: The quantiles of a latency plot: the ends of the line, of the bar, and the value.
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 #: A score with more values than this is binned into as many parts of equal width.
@@ -224,7 +223,7 @@ def _calibrated(arm: PlottedArm, metric: str, forecast: str, level: float) -> li
     name = metrics.plain_name(forecast)
     marks = []
     for (low,), rows in sorted(pairs.group_by(part.alias("part"), maintain_order=True)):
-        values, start = rows["outcome"].to_numpy(), float(low)  # type: ignore[arg-type]
+        values, start = rows["outcome"].to_numpy(), float(low)
         text = number(start) if exact else f"{number(start)} to {number(round(start + 1 / _BINS, 9))}"
         marks.append(
             Mark(
@@ -244,7 +243,7 @@ def _mark(name: str, found: metrics.Metric, **fields: Any) -> Mark:
     return Mark(name=name, n=found.n, value=found.value, **_ends(found.interval), **fields)
 
 
-def _ends(interval: Interval | None) -> dict[str, float | None]:
+def _ends(interval: Interval | None) -> dict[str, Any]:
     if interval is None:
         return {"low": None, "high": None}
     return {"low": interval.low, "high": interval.high}

@@ -80,7 +80,7 @@ def worth_reading(
     """
     import orjson
 
-    options = next(iter(scorer.values()), {})
+    options: Any = next(iter(scorer.values()), {})
     columns = (
         [name for name in options.values() if isinstance(name, str)] if isinstance(options, dict) else []
     )

@@ -24,7 +24,7 @@ from workbench.display import number
 from workbench.plots.labels import escaped, fitting, plain, width
 
 if TYPE_CHECKING:
-    from workbench.plots.plot import Mark, Plot
+    from workbench.plots.picture import Mark, Picture
 
 #: The width of every plot in its own unit, and on a wide screen in pixels.
 _WIDE, _PIXELS = 400, 560
@@ -44,7 +44,7 @@ _CODES = {
 }
 
 
-def svg(plot: Plot) -> bytes:
+def svg(plot: Picture) -> bytes:
     """Return the plot as SVG with a title and a description for screen readers."""
     with _own_settings():
         figure = _points(plot) if plot.form == "points" else _rows(plot)
@@ -71,7 +71,7 @@ def _own_settings() -> Iterator[None]:
         yield
 
 
-def _description(plot: Plot) -> str:
+def _description(plot: Picture) -> str:
     """Return the numbers of the plot in words."""
     said = []
     for mark in plot.drawn[:_READ_OUT]:
@@ -116,14 +116,11 @@ class _Renderer(RendererBase):
             at = f'cx="{_place(x)}" cy="{_place(self._height - y)}" r="{_place(radius)}"'
             self.parts.append(f"<circle {at} {_painted(line, area, gc)}/>")
 
-    def draw_text(
-        self, gc: Any, x: float, y: float, s: str, prop: Any, angle: float,  # noqa: ARG002
-        ismath: Any = False, mtext: Any = None,  # noqa: ARG002, FBT002  the form is matplotlib's
-    ) -> None:  # fmt: skip
-        """Write one line of text, anchored as its artist is."""
+    def draw_text(self, gc: Any, x: float, y: float, s: str, prop: Any, *_: Any, **options: Any) -> None:
+        """Write one line of text, anchored as its artist `mtext` is."""
         if not s:
             return
-        anchor = {"center": "middle", "right": "end"}.get(mtext.get_horizontalalignment(), "start")
+        anchor = {"center": "middle", "right": "end"}.get(options["mtext"].get_horizontalalignment(), "start")
         own = width(s, prop.get_size_in_points())
         x += {"middle": own / 2, "end": own}.get(anchor, 0.0)
         colour, weight = to_hex(gc.get_rgb()), ' font-weight="600"' if prop.get_weight() == "bold" else ""
@@ -163,13 +160,15 @@ def _painted(line: str | None, area: str | None, gc: GraphicsContextBase) -> str
     if line:
         parts.append(f'stroke="{line}" stroke-width="{gc.get_linewidth():g}"')
         parts += ['stroke-opacity="0.45"'] if line == _RULE else []
-        dashes = gc.get_dashes()[1]
+        dashes: Any = gc.get_dashes()[1]
         if dashes is not None:
             parts.append(f'stroke-dasharray="{" ".join(f"{round(float(d), 1):g}" for d in dashes)}"')
     return " ".join(parts)
 
 
-def _axes(plot: Plot, high: float, *, top: float, bottom: float, left: float = _EDGE) -> tuple[Figure, Axes]:
+def _axes(
+    plot: Picture, high: float, *, top: float, bottom: float, left: float = _EDGE
+) -> tuple[Figure, Axes]:
     """Return a figure with the title, and axes whose vertical unit is that of the plot, from the top."""
     figure = Figure(figsize=(_WIDE / 72, high / 72), dpi=72, frameon=False)
     room = (_WIDE - left - _EDGE, high - top - bottom)
@@ -212,7 +211,7 @@ def _numbered(axis: Any, low: float, high: float) -> None:
     axis.grid(visible=True, color=_RULE, linewidth=0.5)
 
 
-def _rows(plot: Plot) -> Figure:
+def _rows(plot: Picture) -> Figure:
     """Draw marks one below the other: name and numbers above, the interval with its value below them."""
     marks, heads = plot.drawn, 0
     for before, mark in zip((None, *marks), marks, strict=False):
@@ -250,13 +249,13 @@ def _row(figure: Figure, axes: Axes, mark: Mark, y: float, high: float) -> None:
     _say(figure, _WIDE - _EDGE, _TOP + y + 14, shown, high=high, ha="right")
     colour = _STRONG if mark.role in {"", "judged"} else _SOFT
     (low, far), middle = axes.get_xlim(), y + 23
-    for ends, thick in ((mark.low, mark.high), 3.0), (mark.inner or (None, None), 7.0):
-        if ends[0] is not None and ends[1] is not None:
+    outer = None if mark.low is None or mark.high is None else (mark.low, mark.high)
+    for ends, thick in (outer, 3.0), (mark.inner, 7.0):
+        if ends is not None:
             drawn = [min(max(end, low), far) for end in ends]
             axes.plot(drawn, [middle, middle], color=colour, linewidth=thick, solid_capstyle="butt")
     if mark.value is not None:
-        dot = "white" if mark.role == "control" else colour
-        _dot(axes, mark.value, middle, colour, hollow=dot != colour)
+        _dot(axes, mark.value, middle, colour, hollow=mark.role == "control")
     if mark.across is not None:
         axes.plot([mark.across] * 2, [middle - 6, middle + 6], color=_INK, linewidth=2)
 
@@ -270,7 +269,7 @@ def _dot(axes: Axes, x: float, y: float, colour: str, *, hollow: bool) -> None:
     )  # fmt: skip
 
 
-def _points(plot: Plot) -> Figure:
+def _points(plot: Picture) -> Figure:
     """Draw numbered points over two axes, and below them the list of their names and numbers."""
     marks = [mark for mark in plot.drawn if mark.value is not None and mark.across is not None]
     tall, left, lines = 200.0, 34.0, 18.0 * len(plot.drawn)

@@ -8,13 +8,16 @@ from xml.etree import ElementTree as ET
 import polars as pl
 import pytest
 from made_evidence import ROOT, SCORERS, N, an_evidence, failing, saying
+from made_repositories import git, saved
 from made_runs import a_run, of
 
-from workbench.experiments.dataset import Case
+from workbench import config
+from workbench.config import DatasetFile
+from workbench.experiments.dataset import Case, Dataset
 from workbench.experiments.run_plots import arms_plot, cost_plot, latency_plot
 from workbench.experiments.synthetic import Generator, Synthetic
 from workbench.pipeline.plots import arms
-from workbench.pipeline.report import pages, write
+from workbench.pipeline.report import committed, pages, write
 from workbench.pipeline.worth_reading import AskedCases
 
 
@@ -312,6 +315,44 @@ def test_a_column_of_a_class_that_no_log_holds_is_not_shown(evidence):
     )
     text = read(pages(made)[0])
     assert "(not shown) 46 euros or <38>" in text and "Why <" not in text
+
+
+def test_what_the_page_shows_of_a_case_is_masked_as_in_logs_and_the_same_in_every_clone(tmp_path):
+    case = dataclasses.replace(
+        config.load_params(ROOT).use_cases["triage"],
+        dataset=DatasetFile(
+            file="x", inputs=("text", "name"), expected=("label",), classes={"name": "secret"}
+        ),
+    )
+    row = Case(
+        id="t1", tenant="acme", inputs={"text": "Call +44 7700 900345", "name": "Ann"},
+        expected={"label": "billing"},
+    )  # fmt: skip
+    cases = Dataset(name="d", cases=(row,))
+    (tmp_path / "params.yaml").write_text("data_classes: {personal: {logs: pseudonymise}}\n")
+    for root in (ROOT, tmp_path):
+        asked = AskedCases.of(root, case, cases)
+        assert asked.asked("t1") == "text: Call [PHONE]; name: (not shown)"
+        assert asked.expected("t1", ["label"]) == "billing" and asked.asked("t2") == ""
+    assert not list(tmp_path.glob(".workbench/**/*"))  # no key was made
+
+
+def test_the_command_says_in_which_commit_and_of_which_day_a_page_last_changed(tmp_path):
+    page = tmp_path / "reports" / "a.md"
+    assert committed(tmp_path, str(page)).startswith(("no commit holds", "its commit is unknown"))
+    git(tmp_path, "init", "--quiet")
+    for key, value in (("user.name", "t"), ("user.email", "t@example.com")):
+        git(tmp_path, "config", key, value)
+    page.parent.mkdir()
+    page.write_text("one")
+    assert committed(tmp_path, str(page)) == "no commit holds this page yet"
+    commit = saved(tmp_path, reports__a="")
+    saved(tmp_path, other="a later commit")
+    day = git(tmp_path, "log", "-1", "--format=%cs")
+    short = git(tmp_path, "rev-parse", "--short", commit)
+    assert committed(tmp_path, str(page)) == f"last changed in commit {short} of {day}"
+    page.write_text("two")
+    assert committed(tmp_path, str(page)).endswith(f"of {day}; what is there now is not committed")
 
 
 def test_the_first_paragraph_says_what_was_asked_of_whom_the_result_and_what_follows(evidence):
