@@ -56,6 +56,11 @@ class Shown(ABC):
 
     __slots__ = ()
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # IPython prefers the `__repr__` that a dataclass makes to a method of a base class.
+        cls._repr_pretty_ = Shown._repr_pretty_  # type: ignore[method-assign]
+
     @abstractmethod
     def card(self) -> Card:
         """Return the card of the value."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from IPython.lib.pretty import pretty
+from made_runs import a_run, of
 
+from workbench.experiments.compare import compare
 from workbench.experiments.dataset import Case, Dataset
 
 
@@ -39,10 +41,10 @@ def test_the_card_says_how_many_cases_of_whom_with_which_columns_and_shows_five(
 
 
 def test_no_screen_of_raw_values_is_printed_in_a_console_either():
-    data, printed = cases(188), []
+    data, run = cases(188), a_run(accuracy=of(3, 9))
     assert repr(data) == "Dataset(name='questions')"
-    data._repr_pretty_(SimpleNamespace(text=printed.append), cycle=False)
-    assert printed == [str(data)]
+    for shown in (data, run, compare(run, run)):
+        assert pretty(shown) == str(shown)
 
 
 def test_a_hostile_case_is_shown_as_it_is():
