@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 
 import pytest
 from made_evidence import N, an_evidence, failing, saying
-from made_runs import a_run, of
+from made_runs import a_run, as_control, of
 from playwright.sync_api import sync_playwright
 
 from workbench.pipeline.report import write
@@ -48,12 +47,10 @@ def page(tmp_path):
     """A page with warnings, unscored cases and long names."""
     other = failing(saying(a_run("candidate", accuracy=of(36, N)), "other"), {"q0009": "KeyError"})
     long = a_run("an_arm_with_a_long_name_indeed_and_more", accuracy=of(38, N))
-    control = a_run("closed_book", accuracy=of(0, N))
+    control = as_control(a_run("closed_book", accuracy=of(0, N)))
     explored = [other, a_run("few_shot", accuracy=of(10, N)), long, control, a_run("few", accuracy=of(3, 10))]
     errors = {f"q{n:04}": f"truncated: {'x' * 200}" for n in range(5)}
-    made = an_evidence(0.6, errors=errors, explored=explored)
-    case = dataclasses.replace(made.use_case, controls=("closed_book",))
-    return write(dataclasses.replace(made, use_case=case), tmp_path / "readiness")[0]
+    return write(an_evidence(0.6, errors=errors, explored=explored), tmp_path / "readiness")[0]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

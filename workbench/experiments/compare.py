@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from workbench.experiments.intervals import Interval
-    from workbench.plots import Plot, Role
+    from workbench.plots import Plot
 
 #: Scores for which a lower value is better; `lower_is_better=` replaces this set.
 LOWER_IS_BETTER = frozenset({"cross_tenant_hits"})
@@ -96,8 +96,7 @@ class SliceEffect:
 class Comparison(Shown):
     """A run against a baseline. The first line is the primary metric; its verdict is the comparison's.
 
-    `slices` holds its effect in each slice, which decides nothing: the lowest gain first in each column. A
-    `control` is an arm that is expected to be worse, such as one without the passage.
+    `slices` holds its effect in each slice, which decides nothing: the lowest gain first in each column.
     """
 
     run: Run
@@ -108,7 +107,6 @@ class Comparison(Shown):
     margin: float
     family: int
     slices: tuple[SliceEffect, ...] = ()
-    control: bool = False
 
     @property
     def verdict(self) -> Effect:
@@ -118,7 +116,7 @@ class Comparison(Shown):
     @property
     def standing(self) -> str:
         """The verdict as it is shown: of a control, whether it is as expected, which is worse."""
-        if not self.control:
+        if not self.run.is_control:
             return self.verdict
         said = {"worse": "as expected", "better": "not as expected"}.get(self.verdict, self.verdict)
         return f"control, {said}"
@@ -133,8 +131,7 @@ class Comparison(Shown):
 
         run_plots.check_kind(kind, run_plots.KINDS)
         name = metric or self.lines[0].metric
-        role: Role = "control" if self.control else ""
-        arms = [self.baseline.plotted(), self.run.plotted(role)]
+        arms = [self.baseline.plotted(), self.run.plotted()]
         if kind != "slices":
             return run_plots.plot_of(kind, arms, name, self.level, by)
         if not self.slices:
@@ -200,7 +197,7 @@ class Comparison(Shown):
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, with numbers rounded to 6 decimals."""
         sliced = {"slices": [effect.to_json() for effect in self.slices]} if self.slices else {}
-        control = {"control": self.standing} if self.control else {}
+        control = {"control": self.standing} if self.run.is_control else {}
         return (
             sliced
             | control
@@ -257,11 +254,6 @@ class ComparisonSet:
     def by_slice(self, slicing: Slicing) -> ComparisonSet:
         """Return the comparisons with the primary metric's effect in each slice."""
         return replace(self, comparisons=tuple(c.by_slice(slicing) for c in self.comparisons))
-
-    def marking(self, controls: Collection[str]) -> ComparisonSet:
-        """Return the comparisons, those of the arms in `controls` as comparisons of a control."""
-        marked = tuple(replace(c, control=c.run.arm in controls) for c in self.comparisons)
-        return replace(self, comparisons=marked)
 
     def __iter__(self) -> Iterator[Comparison]:
         return iter(self.comparisons)
@@ -448,16 +440,16 @@ def _after_comparison(card: Comparison) -> str:
     first = card.lines[0]
     if card.run.gate_digest is None:
         return "make lab   # no gate is stated for these runs"
-    if card.verdict == "worse" and not card.control:
+    if card.verdict == "worse" and not card.run.is_control:
         return f"workbench gate {card.baseline.id}   # keep {card.baseline.arm}"
     if card.verdict == "undecided" and first.needed:
         return f"dvc repro   # after adding about {first.needed} cases like these: 80 % power for this effect"
-    return f"workbench gate {(card.baseline if card.control else card.run).id}"
+    return f"workbench gate {(card.baseline if card.run.is_control else card.run).id}"
 
 
 def _shown_verdict(line: ComparedMetric, card: Comparison) -> str:
     """Return the verdict of a line; the further lines of a control say only how they differ."""
-    if not card.control or line.verdict not in {"better", "worse"}:
+    if not card.run.is_control or line.verdict not in {"better", "worse"}:
         return verdict_text(line.verdict, line.needed)
     if line is card.lines[0]:
         return verdict_text(card.standing, None)

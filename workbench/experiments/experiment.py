@@ -38,11 +38,10 @@ Describe = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedRuns(Mapping[str, Run]):
-    """Runs by arm, with the comparison of each arm with the baseline. `controls` names the controls."""
+    """Runs by arm, with the comparison of each arm with the baseline."""
 
     runs: Mapping[str, Run]
     comparison: ComparisonSet | None
-    controls: tuple[str, ...] = ()
 
     def __getitem__(self, arm: str) -> Run:
         return self.runs[arm]
@@ -61,7 +60,7 @@ class ComparedRuns(Mapping[str, Run]):
         in a calibration. Raises ConfigError, which lists the plots, for another kind.
         """
         run_plots.check_kind(kind, run_plots.KINDS)
-        arms = [run.plotted("control" if name in self.controls else "") for name, run in self.runs.items()]
+        arms = [run.plotted() for run in self.runs.values()]
         name = metric or next(iter(self.runs.values())).score_names[0]
         if kind != "slices":
             return run_plots.plot_of(kind, arms, name, _LEVEL, by)
@@ -84,7 +83,6 @@ class Experiment:
 
     `clean` masks what the answers and errors of a run may not hold.
 
-    `controls` names the arms that are expected to be worse.
     `gate_digest` applies to runs over any version of `gated_memory`, or to all runs when it is None.
     """
 
@@ -99,7 +97,6 @@ class Experiment:
     concurrency: int = 4
     progress: Path | None = None
     slices: tuple[str, ...] = ()
-    controls: tuple[str, ...] = ()
     clean: Callable[[pl.DataFrame], pl.DataFrame] | None = field(default=None, repr=False)
 
     async def _run(
@@ -159,7 +156,8 @@ class Experiment:
         """Run each arm over the same cases and compare it with `baseline`, by default the first arm.
 
         An arm is a mapping of settings that override params.yaml: `prompt`, `model`, or `task` for another
-        task function. The task reads other settings with `ws.setting(name)`. Raises ConfigError without
+        task function. `control: True` marks an arm that should be worse, because it lacks what the task adds.
+        The task reads other settings with `ws.setting(name)`. Raises ConfigError without
         arms and for a baseline that is not an arm.
         """
         if not arms:
@@ -180,12 +178,9 @@ class Experiment:
             )
         others = [run for name, run in runs.items() if name != base]
         compared = compare_all(others, baseline=runs[base]) if others else None
-        compared = compared and compared.marking(self.controls)
         slicing = self._slicing(cases)
         return ComparedRuns(
-            runs=runs,
-            comparison=compared.by_slice(slicing) if compared and slicing else compared,
-            controls=self.controls,
+            runs=runs, comparison=compared.by_slice(slicing) if compared and slicing else compared
         )
 
     def _kept(self, arm: str, cases: Dataset, rows: pl.DataFrame, settings: dict[str, Any]) -> Run:

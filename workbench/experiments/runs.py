@@ -200,11 +200,16 @@ class Run(Shown):
         """Return one metric; raise ConfigError with the nearest name when it is unknown."""
         return measure(self.cases, name, level=level)
 
+    @property
+    def is_control(self) -> bool:
+        """Whether the arm should be worse, because it lacks what the task adds: its setting `control`."""
+        return self.settings.get("control") is True
+
     def plotted(self, role: Role = "") -> PlottedArm:
-        """Return the run as an arm of a plot."""
+        """Return the run as an arm of a plot; a control is always one."""
         from workbench.experiments.run_plots import PlottedArm
 
-        return PlottedArm(name=self.arm, cases=self.cases, role=role)
+        return PlottedArm(name=self.arm, cases=self.cases, role="control" if self.is_control else role)
 
     def plot(
         self, kind: str = "scores", *, metric: str | None = None, by: str | None = None, level: float = LEVEL

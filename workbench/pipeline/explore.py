@@ -74,7 +74,7 @@ def explore(
     execution = Execution(notebook=str(path), use_case=name, out=str(out))
     executed = run_notebook(root, path, parameters, execution=execution, tape=tape, show=show).executed
     runs = tuple(load_runs(out)) if (out / MANIFEST).is_file() else ()
-    compared = compare_all(runs[1:], baseline=runs[0]).marking(case.controls) if len(runs) > 1 else None
+    compared = compare_all(runs[1:], baseline=runs[0]) if len(runs) > 1 else None
     return Explored(notebook=str(executed.notebook), runs=runs, comparison=compared)
 
 
@@ -94,7 +94,6 @@ def compared(root: Path, run: Run, baseline: Run, **options: Any) -> Comparison:
     """
     found = compare(run, baseline, **options)
     case = config.load_params(root).use_cases.get(run.use_case)
-    found = dataclasses.replace(found, control=case is not None and run.arm in case.controls)
     slicing = judgement.prepared_slicing(root, run.use_case, case) if case else None
     return found.by_slice(slicing) if slicing else found
 

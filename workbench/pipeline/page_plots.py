@@ -18,13 +18,14 @@ from workbench.experiments.run_plots import (
 )
 from workbench.experiments.runs import Run
 from workbench.pipeline.evidence import Evidence
-from workbench.plots import Plot
+from workbench.plots import Plot, Role
 
 
 def plots_of(evidence: Evidence) -> dict[str, Markup]:
     """Return the plots of a page by name; "" for one that the runs have no data for."""
     judged, level = evidence.judged, evidence.gate.confidence
-    primary, arms = judged.score_names[0], [_arm(evidence, run) for run in evidence.runs]
+    arms = [run.plotted(role_of(run, judged=run is judged)) for run in evidence.runs]
+    primary = judged.score_names[0]
     scored = [arm for arm in arms if arm.cases[f"score.{primary}"].drop_nulls().len()]
     return {
         "arms": shown(arms_plot(arms, primary, level)),
@@ -44,15 +45,11 @@ def shown(plot: Plot) -> Markup:
     return Markup(plot.svg.decode())  # noqa: S704  written by our renderer, which escapes each text
 
 
-def role_of(evidence: Evidence, run: Run) -> str:
+def role_of(run: Run, *, judged: bool) -> Role:
     """Return what an arm of the page is: judged, control or explored."""
-    if run is evidence.judged:
+    if judged:
         return "judged"
-    return "control" if run.arm in evidence.use_case.controls else "explored"
-
-
-def _arm(evidence: Evidence, run: Run) -> PlottedArm:
-    return run.plotted(role_of(evidence, run))  # type: ignore[arg-type]
+    return "control" if run.is_control else "explored"
 
 
 def _latency(arms: Sequence[PlottedArm]) -> Markup:

@@ -17,7 +17,7 @@ from workbench import files
 from workbench.config import UseCase
 from workbench.data.report import QualityReport
 from workbench.display import degraded_note, fallback_note, number, percent, span, truncated_note
-from workbench.errors import WorkbenchError, nearest
+from workbench.errors import WorkbenchError
 from workbench.experiments.compare import ComparedMetric, SliceEffect
 from workbench.experiments.gates import GateReport
 from workbench.experiments.metrics import Metric
@@ -207,20 +207,12 @@ def _limits(evidence: Evidence, right: str) -> list[str]:
 
 
 def _control_warnings(evidence: Evidence) -> list[str]:
-    """Return a warning for each control that is not surely lower, and for each that no arm has."""
-    controls = evidence.use_case.controls
-    found = [
+    """Return a warning for each control that is not surely lower than the judged run."""
+    return [
         f"{said.run.arm} is a control and is not surely lower than the judged run: the score may not measure "
         "what the task adds"
         for said in evidence.explored.beside or ()
-        if said.run.arm in controls and _standing(said.lines[0]) != "lower"
-    ]
-    arms = [run.arm for run in evidence.explored.arms]
-    known = {*arms, *(arm.arm for arm in evidence.explored.left_out)}
-    missing = [name for name in controls if name not in known] if evidence.use_case.controls else []
-    return found + [
-        f"the control {name!r} of params.yaml is no arm that the notebook explored ({nearest(name, arms)})"
-        for name in missing
+        if said.run.is_control and _standing(said.lines[0]) != "lower"
     ]
 
 
@@ -308,11 +300,9 @@ def _arms(evidence: Evidence, level: float) -> dict[str, Any]:
     explored, primary = evidence.explored, evidence.judged.score_names[0]
     changes = {comparison.run.arm: comparison.lines[0] for comparison in explored.beside or ()}
     rows = [
-        {
-            **_arm(run, primary, level, changes.get(run.arm), role := page_plots.role_of(evidence, run)),
-            "role": role,
-            "judged": role == "judged",
-        }
+        _arm(
+            run, primary, level, changes.get(run.arm), page_plots.role_of(run, judged=run is evidence.judged)
+        )
         for run in evidence.runs
     ]
     own = explored.own
@@ -429,6 +419,8 @@ def _arm(run: Run, primary: str, level: float, change: ComparedMetric | None, ro
     metric = run.metric(primary, level)
     return {
         "name": run.arm,
+        "role": role,
+        "judged": role == "judged",
         "value": number(metric.value),
         "interval": span(metric.interval),
         "n": metric.n,

@@ -31,7 +31,7 @@ from workbench.policy.source import read_source
 UNREAD = frozenset(
     {
         "title", "purpose", "owner", "report", "approach", "baseline", "concurrency", "seed", "api_key_env",
-        "controls", "impact", "known_limits",
+        "impact", "known_limits",
         "memory_provider", "memory_url", "memory_grpc", "memory_api_key_env", "memory_awake",
         "memory_fallback", "limits", "cache", "content", "telemetry", "handles", "execution",
     }
@@ -52,7 +52,7 @@ READ: Mapping[str, frozenset[str]] = {
     ),
     "report": frozenset(
         {
-            "approach", "as_of", "baseline", "candidate", "controls", "dataset", "gates", "impact",
+            "approach", "as_of", "baseline", "candidate", "dataset", "gates", "impact",
             "known_limits", "memory", "notebook", "owner", "phase", "prompt", "purpose", "report", "scorers",
             "slices", "title",
         }

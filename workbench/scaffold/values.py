@@ -130,7 +130,6 @@ def _of_labels(labels: Sequence[str], cases: Cases) -> dict[str, Any]:
         "commonest": f"{commonest:.2f}",
         "by_chance": f"{1 / len(labels):.2f}",
         "approach": "",
-        "known_limits": [],
         "worst_slice": "",
         "labels": list(labels),
         "grammar": f"root ::= {' | '.join(quoted)}",
@@ -152,6 +151,5 @@ _ANSWER: Mapping[str, Any] = {
     "brief": False,
     "corpus_note": "",
     "few_shot": "",
-    "known_limits": [],
     "fenced": True,
 }

@@ -284,7 +284,6 @@ class Workspace(RecordVerbs):
             concurrency=self.use_case.concurrency,
             progress=Path(self.execution.progress) if self.execution.progress else None,
             slices=self.use_case.slices,
-            controls=self.use_case.controls,
             clean=partial(protected_run, self.root),
         )
 

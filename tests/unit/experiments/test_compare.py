@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_runs import a_run, made_of, of
+from made_runs import a_run, as_control, made_of, of
 
 from workbench.errors import ConfigError, NotFoundError
 from workbench.experiments.compare import compare, compare_all
@@ -88,17 +88,15 @@ def test_a_case_with_a_score_on_one_side_only_is_no_agreement():
 
 def test_a_control_that_is_worse_is_as_expected_and_one_that_is_better_is_not():
     today = a_run("today", s=of(50, 100), t=of(50, 100))
-    arms = [
-        a_run("none", s=of(0, 100), t=of(90, 100)),
-        a_run("odd", s=of(90, 100)),
-        a_run("new", s=of(9, 100)),
-    ]
-    low, odd, new = compare_all(arms, baseline=today).marking({"none", "odd"})
+    none, odd = (
+        as_control(run) for run in (a_run("none", s=of(0, 100), t=of(90, 100)), a_run("odd", s=of(90, 100)))
+    )
+    low, high, new = compare_all([none, odd, a_run("new", s=of(9, 100))], baseline=today)
     assert (low.verdict, low.standing) == ("worse", "control, as expected")
     assert "○ control, as expected" in str(low) and "↑ higher" in str(low)
     assert "worse" not in str(low).replace("got worse", "") and "#d64545" not in low.card().html()
     assert "keep today" not in str(low) and low.to_json()["control"] == "control, as expected"
-    assert odd.standing == "control, not as expected"
+    assert high.standing == "control, not as expected"
     assert (new.standing, "control" in new.to_json()) == ("worse", False) and "#d64545" in new.card().html()
 
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import polars as pl
 import pytest
-from made_runs import a_run, of
+from made_runs import a_run, as_control, of
 
 from workbench.errors import ConfigError
 from workbench.experiments.compare import compare, compare_all
@@ -21,17 +21,17 @@ def compared(*, slices=False, **scores):
     """Three arms over the same cases: the baseline, a control, and a candidate."""
     runs = {
         "today": a_run("today", accuracy=of(20, N), cost=0.002),
-        "closed_book": a_run("closed_book", accuracy=of(0, N), cost=0.001),
+        "closed_book": as_control(a_run("closed_book", accuracy=of(0, N), cost=0.001)),
         "new": a_run("new", accuracy=of(30, N), cost=0.003, **scores),
     }
-    found = compare_all([runs["closed_book"], runs["new"]], baseline=runs["today"]).marking(["closed_book"])
+    found = compare_all([runs["closed_book"], runs["new"]], baseline=runs["today"])
     if slices:
         cases = tuple(
             Case(id=case, tenant="acme", inputs={"q": "?"}, expected={"label": f"l{n % 2}"})
             for n, case in enumerate(runs["today"].case_ids)
         )
         found = found.by_slice(Slicing.of(Dataset(name="d", cases=cases), ["label"]))
-    return ComparedRuns(runs=runs, comparison=found, controls=("closed_book",))
+    return ComparedRuns(runs=runs, comparison=found)
 
 
 def free(run):

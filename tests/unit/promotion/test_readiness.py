@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from made_evidence import ROOT, SCORERS, N, an_evidence, failing, saying
 from made_repositories import git, saved
-from made_runs import a_run, of
+from made_runs import a_run, as_control, of
 
 from workbench import config
 from workbench.config import DatasetFile
@@ -382,15 +382,9 @@ def test_the_head_has_model_day_and_the_command_that_names_the_commit_and_nothin
         assert 'git log -1 --format="%h %cs" -- reports/readiness.md' in head
 
 
-def with_controls(evidence, arms, names=("closed_book",)):
-    made = evidence(explored=arms)
-    case = dataclasses.replace(made.use_case, controls=names)
-    return dataclasses.replace(made, use_case=case)
-
-
 def test_a_control_that_is_lower_is_as_expected_and_no_failure(evidence):
-    low = a_run("closed_book", accuracy=of(0, N))
-    html, markdown = pages(with_controls(evidence, [low]))
+    low = as_control(a_run("closed_book", accuracy=of(0, N)))
+    html, markdown = pages(evidence(explored=[low]))
     for page in (read(html), markdown.decode()):
         assert re.search(r"-0\.9 \[-0\.\d+, -0\.\d+\]: control, as expected", page)
         assert "worse" not in page.replace("improved, worse", "") and "is not surely lower" not in page
@@ -400,16 +394,10 @@ def test_a_control_that_is_lower_is_as_expected_and_no_failure(evidence):
 
 def test_a_control_that_is_as_good_is_a_warning_beside_the_verdict(evidence):
     for right, said in ((36, "the same on every case"), (40, "no sure difference")):
-        high = a_run("closed_book", accuracy=of(right, N))
-        for text in both(with_controls(evidence, [high])):
+        high = as_control(a_run("closed_book", accuracy=of(right, N)))
+        for text in both(evidence(explored=[high])):
             assert f"control, not as expected: {said}" in text
             assert "closed_book is a control and is not surely lower" in text.partition("The gate")[0]
-
-
-def test_a_control_that_no_arm_has_is_named_with_the_nearest(evidence):
-    made = with_controls(evidence, [a_run("closed_book", accuracy=of(0, N))], names=("closed_bok",))
-    for text in both(made):
-        assert "the control 'closed_bok' of params.yaml is no arm" in text and "'closed_book'" in text
 
 
 def test_the_limits_say_that_the_data_is_synthetic_and_what_the_owner_states(evidence):

@@ -51,12 +51,6 @@ ANSWERS = {
     "corpus_note": "; python-reference is real text",
     "documents": "the handbook",
     "few_shot": "answer@1",
-    "known_limits": [
-        (
-            "The pages and questions were written for this project and tried on this model while they were "
-            "written, so the\n        numbers are higher than on a handbook that nobody fitted to it."
-        )
-    ],
     "role": "You answer questions of staff.",
     "reason": (
         "No examples: the embedded model copies the answer from the passage more often without them, "
@@ -102,12 +96,6 @@ TRIAGE = {
     "dataset": "data/triage/cases.jsonl",
     "quality": "pipelines/quality/triage.yaml",
     "approach": "deterministic",
-    "known_limits": [
-        (
-            "A program wrote the tickets, each from a situation of one label, so that the label is certainly "
-            "right. People\n        dispute some labels of real tickets, and none of these."
-        )
-    ],
     "worst_slice": "0.20",
     "gate_notes": [],
     "accuracy": "0.50",
