@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 #: Medium colours, readable on white and on black.
 _COLOURS = {
@@ -17,8 +17,14 @@ _COLOURS = {
     "fail": "#d64545",
     "worse": "#d64545",
     "undecided": "#b8860b",
+    "same": "#767676",
+    "control": "#767676",
 }
-_MARKS = {"pass": "✓", "better": "▲", "fail": "✗", "worse": "▼", "undecided": "?"}
+#: The marks of verdicts, by their first word.
+_MARKS = {
+    "pass": "✓", "better": "▲", "fail": "✗", "worse": "▼", "undecided": "?", "same": "=", "control": "○",
+    "higher": "↑", "lower": "↓",
+}  # fmt: skip
 _RULE = "1px solid rgba(128,128,128,.35)"
 #: Columns of long texts, which wrap, and of short texts, which do not.
 _LONG = frozenset({"", "note", "by tenant", "text", "question", "answers", "about it", "why"})
@@ -50,6 +56,11 @@ class Shown(ABC):
 
     __slots__ = ()
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # IPython prefers the `__repr__` that a dataclass makes to a method of a base class.
+        cls._repr_pretty_ = Shown._repr_pretty_  # type: ignore[method-assign]
+
     @abstractmethod
     def card(self) -> Card:
         """Return the card of the value."""
@@ -59,6 +70,10 @@ class Shown(ABC):
 
     def _repr_html_(self) -> str:
         return self.card().html()
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001  the form is IPython's
+        """Print the card where IPython shows text: in its terminal, and in the log of papermill."""
+        printer.text(type(self).__name__ if cycle else str(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +132,9 @@ class Card:
     def _badge(self) -> str:
         if not self.verdict:
             return ""
-        style = f"background:{_COLOURS[self.verdict]};color:#fff;border-radius:4px;padding:1px 8px"
-        return f' <span style="{style}">{_MARKS[self.verdict]} {self.verdict}</span>'
+        kind = self.verdict.split(",")[0]
+        style = f"background:{_COLOURS[kind]};color:#fff;border-radius:4px;padding:1px 8px"
+        return f' <span style="{style}">{_MARKS[kind]} {self.verdict}</span>'
 
 
 def number(value: float | None) -> str:
@@ -176,14 +192,14 @@ def verdict_text(verdict: str | None, needed: int | None) -> str:
     if verdict is None:
         return ""
     missing = f" ({needed} more cases)" if verdict == "undecided" and needed else ""
-    return f"{_MARKS[verdict]} {verdict}{missing}"
+    return f"{_MARKS[verdict.split(',')[0]]} {verdict}{missing}"
 
 
 def _cell(tag: str, text: str, column: str) -> str:
     side = "left" if column in _TEXT else "right"
     style = f"text-align:{side};padding:2px 10px 2px 0;border-bottom:{_RULE};vertical-align:top"
     if column == "verdict" and tag == "td" and text:
-        style += f";font-weight:600;color:{_COLOURS.get(text.split()[1], 'inherit')}"
+        style += f";font-weight:600;color:{_COLOURS.get(text.split()[1].rstrip(','), 'inherit')}"
     if column not in _LONG:
         style += ";white-space:nowrap"
     return f'<{tag} style="{style}">{html.escape(text)}</{tag}>'

@@ -11,7 +11,8 @@ JSON = Mapping[str, Any]
 Port = Literal["model", "memory", "tool"]
 Role = Literal["system", "user", "assistant", "tool"]
 Verdict = Literal["pass", "fail", "undecided"]
-Effect = Literal["better", "worse", "undecided"]
+#: The verdict on a difference. `same`: the two agree on every case, which is observed and not tested.
+Effect = Literal["better", "worse", "undecided", "same"]
 #: Kinds of items: a chunk of a source, an event, a learned fact, a summary of other items.
 ItemKind = Literal["document", "episode", "fact", "summary"]
 #: The kind built from sources, with versions; the other kinds are written at run time.

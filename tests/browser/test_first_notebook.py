@@ -65,7 +65,9 @@ def test_a_newcomer_goes_from_a_question_to_a_promoted_job(clone, tmp_path):
         command(page, "notebook:run-all-cells")
         verdict = page.locator(".jp-OutputArea-output", has_text="mvp gate · candidate").first
         verdict.wait_for(state="attached")
-        page.locator(".jp-OutputArea-output", has_text="Blind review").first.wait_for(state="attached", timeout=120_000)
+        page.locator(".jp-OutputArea-output", has_text="Blind review").first.wait_for(
+            state="attached", timeout=120_000
+        )
         worst_failures(cells)
         edit_the_prompt(cells)
         review_blindly_by_keys(cells)

@@ -95,7 +95,14 @@ def test_a_server_is_warm_as_the_page_says(root, monkeypatch):
 
 @pytest.mark.parametrize(
     "line",
-    ["{templates: -1}", "{templates: 101}", "{memory_mb: 0}", "{idle_s: 0}", "{idle_s: 1.0e+12}", "{idle: 60}"],
+    [
+        "{templates: -1}",
+        "{templates: 101}",
+        "{memory_mb: 0}",
+        "{idle_s: 0}",
+        "{idle_s: 1.0e+12}",
+        "{idle: 60}",
+    ],
 )
 def test_a_limit_of_templates_that_no_server_could_keep_is_refused(root, line):
     (root / "pipelines/operations.yaml").write_text(f"warm: {line}\n")

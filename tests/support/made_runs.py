@@ -73,6 +73,11 @@ def degraded_run(searches, **scores):
     return dataclasses.replace(run, cases=run.cases.with_columns(first))
 
 
+def as_control(run):
+    """The run as that of an arm with the setting `control`."""
+    return dataclasses.replace(run, settings={**run.settings, "control": True})
+
+
 def of(right, n):
     """`right` ones, then zeros: `n` in all."""
     return [1.0] * right + [0.0] * (n - right)

@@ -38,6 +38,8 @@ SERVER = "memory_provider: weaviate"
             "are the same arm, 'candidate'",
         ),
         ("    seed: 7", "    memory_awake: 20", "keys of a memory server"),
+        ("    seed: 7", '    known_limits: ["It is so.", " "]', r"answers\.known_limits has an empty entry"),
+        ("    seed: 7", "    known_limits: It is so.", r"use_cases\.answers\.known_limits"),
         ("    seed: 7", "    execution: {confinement: always}", r"execution\.confinement"),
         ("    seed: 7", "    execution: {confined: off}", r"execution\.confined.*nearest: 'confinement'"),
         ("    seed: 7", "    execution: {read: [../secrets]}", r"execution\.read"),

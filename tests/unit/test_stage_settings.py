@@ -87,8 +87,12 @@ def test_a_policy_reruns_the_stages_whose_calls_it_decides(root):
     assert all(rules(root)[stage] == {} for stage in set(READ) - GOVERNED)
 
 
-def test_the_classes_of_data_and_the_own_terms_rerun_the_stages_that_ask_models(root):
-    asking, params, terms = GOVERNED - {"remember"}, root / "params.yaml", root / LEXICA / "terms.txt"
+def test_the_classes_of_data_and_the_own_terms_rerun_the_stages_that_ask_models_and_the_report(root):
+    asking, params, terms = (
+        GOVERNED - {"remember"} | {"report"},
+        root / "params.yaml",
+        root / LEXICA / "terms.txt",
+    )
     append(terms, "Heron\n")
     stated = "data_classes: {personal: {embedded: mask}}\n"
     assert differing(root, lambda: append(params, stated)) == asking
@@ -114,7 +118,7 @@ def test_a_class_of_a_column_reruns_the_stages_that_answer_cases_and_none_change
     classed = DatasetFile(file="data/x.jsonl", classes={"question": "personal"})
     other = dataclasses.replace(case, dataset=classed)
     differ = {stage for stage in READ if of_stage(stage, other, "") != of_stage(stage, plain, "")}
-    assert differ == {"judge", "experiment"}
+    assert differ == {"judge", "experiment", "report"}  # the report shows cases
     assert set(of_stage("judge", plain, "")["dataset"]) == {"file", "inputs", "expected"}
     assert "column_classes" not in of_stage("judge", plain, "")
 

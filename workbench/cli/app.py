@@ -178,14 +178,19 @@ def check(as_json: bool) -> None:
 @click.argument("use_case", required=False)
 @Json()
 def report(use_case: str | None, as_json: bool) -> None:
-    """Write the readiness page of USE_CASE, or of all use cases, from the pipeline's results."""
+    """Write the readiness page of USE_CASE, or of all use cases, from the pipeline's results.
+
+    It also says in which commit, of which day, each page last changed; the page itself holds neither.
+    """
+    from workbench.pipeline.report import committed
     from workbench.pipeline.stages import report as write
 
     root = config.find_root()
     params = config.load_params(root)
     chosen = [use_case] if use_case else list(params.use_cases)
     written = {name: [str(path) for path in write(root, name)] for name in chosen}
-    say(written, "\n".join(path for paths in written.values() for path in paths), as_json=as_json)
+    lines = [f"{html}\n{text}\n  {committed(root, text)}" for html, text in written.values()]
+    say(written, "\n".join(lines), as_json=as_json)
 
 
 @cli.command()

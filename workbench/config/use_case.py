@@ -97,7 +97,8 @@ class UseCase:
     `clearance` is the highest classification that principals see. `handles` are the classes of data that its
     models get. `as_of` is an ISO day. `keepers` is the
     former name of `admins`. `dataset` is by default the questions of the memory's spec, and `scorers` by
-    default what experiments/scorer_spec.py names.
+    default what experiments/scorer_spec.py names. `known_limits` are sentences for the limits of the
+    readiness page.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -134,6 +135,7 @@ class UseCase:
     handles: tuple[str, ...] | None = None
     seed: int = 7
     baseline: str | None = None
+    known_limits: tuple[str, ...] = ()
     candidate: str = "candidate"
     groups: tuple[str, ...] = ("everyone",)
     admins: tuple[str, ...] | None = None
@@ -295,6 +297,7 @@ def _check_values(where: str, case: UseCase) -> None:
         raise ConfigError(f"{where}.clearance must be 0 to {MOST_CLASSIFIED}, found {case.clearance}")
     if case.baseline == case.candidate:
         raise ConfigError(f"{where}.baseline and candidate are the same arm, {case.baseline!r}")
+    _check_limits(f"{where}.known_limits", case.known_limits)
     if case.approach is not None:
         _check_approach(f"{where}.approach", case.approach, case.candidate)
     check_moderation(f"{where}.moderation", case.moderation, phase=case.phase)
@@ -302,6 +305,11 @@ def _check_values(where: str, case: UseCase) -> None:
         check_day(case.as_of, where=f"{where}.as_of")
     if case.seed < 0:
         raise ConfigError(f"{where}.seed must be 0 or more, found {case.seed}")
+
+
+def _check_limits(where: str, limits: Sequence[str]) -> None:
+    if any(not text.strip() for text in limits):
+        raise ConfigError(f"{where} has an empty entry", hint="write a sentence, or remove the entry")
 
 
 def _check_approach(where: str, approach: Approach, candidate: str) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from workbench.experiments.intervals import Interval
+    from workbench.plots import Plot
 
 POWER = 0.8
 #: The slices of one column that a card names.
@@ -33,7 +34,8 @@ class ComparedMetric:
     `effect` is run minus baseline in the metric's unit. `improved` and `worsened` are case ids, in the
     metric's better direction. `p` is adjusted over the family (Holm); `p` and `verdict` are None for cost
     and latency. `needed` is the number of further cases that show the observed effect with 80 % power.
-    `non_inferior` is the verdict of the non-inferiority test with the comparison's `margin`.
+    `non_inferior` is the verdict of the non-inferiority test with the comparison's `margin`. The verdict is
+    `same` when the two agree on every case and no case has a value on one side only.
     """
 
     metric: str
@@ -119,6 +121,35 @@ class Comparison(Shown, ExplorablePair):
         """The primary metric's verdict."""
         return self.lines[0].verdict or "undecided"
 
+    @property
+    def standing(self) -> str:
+        """The verdict as it is shown: of a control, whether it is as expected, which is worse."""
+        if not self.run.is_control:
+            return self.verdict
+        said = {"worse": "as expected", "better": "not as expected"}.get(self.verdict, self.verdict)
+        return f"control, {said}"
+
+    def plot(self, kind: str = "arms", *, metric: str | None = None, by: str | None = None) -> Plot:
+        """Return a plot of the two runs: arms, slices, cost, latency or calibration.
+
+        `metric` is by default the primary metric, and `by` the score that forecasts it in a calibration.
+        Raises ConfigError, which lists the plots, for another kind.
+        """
+        from workbench.experiments import run_plots
+
+        run_plots.check_kind(kind, run_plots.KINDS)
+        name = metric or self.lines[0].metric
+        arms = [self.baseline.plotted(), self.run.plotted()]
+        if kind != "slices":
+            return run_plots.plot_of(kind, arms, name, self.level, by)
+        if not self.slices:
+            return run_plots.tenants_plot(arms, name, self.level)
+        return run_plots.effects_plot(self.lines[0].metric, self.sliced(), self.level)
+
+    def sliced(self) -> list[tuple[str, SliceEffect]]:
+        """Return the effects in slices, each with a heading that names both runs and the column."""
+        return [(f"{self.run.arm} against {self.baseline.arm}, by {part.by}", part) for part in self.slices]
+
     def __getitem__(self, metric: str) -> ComparedMetric:
         lines = {line.metric: line for line in (*self.lines, *self.amounts)}
         name = plain_name(metric)
@@ -174,16 +205,21 @@ class Comparison(Shown, ExplorablePair):
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, with numbers rounded to 6 decimals."""
         sliced = {"slices": [effect.to_json() for effect in self.slices]} if self.slices else {}
-        return sliced | {
-            "run": {"arm": self.run.arm, "id": self.run.id},
-            "baseline": {"arm": self.baseline.arm, "id": self.baseline.id},
-            "level": self.level,
-            "margin": self.margin,
-            "family": self.family,
-            "verdict": self.verdict,
-            "lines": [line.to_json() for line in self.lines],
-            "amounts": [line.to_json() for line in self.amounts],
-        }
+        control = {"control": self.standing} if self.run.is_control else {}
+        return (
+            sliced
+            | control
+            | {
+                "run": {"arm": self.run.arm, "id": self.run.id},
+                "baseline": {"arm": self.baseline.arm, "id": self.baseline.id},
+                "level": self.level,
+                "margin": self.margin,
+                "family": self.family,
+                "verdict": self.verdict,
+                "lines": [line.to_json() for line in self.lines],
+                "amounts": [line.to_json() for line in self.amounts],
+            }
+        )
 
     def card(self) -> Card:
         """Return the display card: the primary metric first, cost and latency last."""
@@ -209,9 +245,9 @@ class Comparison(Shown, ExplorablePair):
             notes.append(f"{first.metric} by {by}, unadjusted: {'; '.join(effects[:_NAMED])}{more}")
         return Card(
             title=f"{run.arm} against {base.arm} · {first.metric}",
-            verdict=self.verdict,
+            verdict=self.standing,
             head=["metric", base.arm, run.arm, "effect", "interval", "p", "flips", "verdict"],
-            rows=[_comparison_row(line) for line in (*self.lines, *self.amounts)],
+            rows=[_comparison_row(line, self) for line in (*self.lines, *self.amounts)],
             notes=notes,
             command=_after_comparison(self),
         )
@@ -386,6 +422,7 @@ def _judged(pairs: Pairs, *, lower: bool, margin: float, level: float, seed: int
         needed=_needed(pairs, len(better), len(worse), level),
         improved=better,
         worsened=worse,
+        verdict=None if better or worse or pairs.one_sided else "same",
     )
 
 
@@ -401,7 +438,7 @@ def _needed(pairs: Pairs, better: int, worse: int, level: float) -> int | None:
 
 def _decided(line: ComparedMetric, p: float, lower: Collection[str], level: float) -> ComparedMetric:
     gain = -line.effect if line.metric in lower else line.effect
-    verdict: Effect = "undecided"
+    verdict: Effect = line.verdict or "undecided"
     if p <= 1 - level + 1e-12 and gain != 0:
         verdict = "better" if gain > 0 else "worse"
     return replace(line, p=p, verdict=verdict, needed=line.needed if verdict == "undecided" else None)
@@ -411,14 +448,23 @@ def _after_comparison(card: Comparison) -> str:
     first = card.lines[0]
     if card.run.gate_digest is None:
         return "make lab   # no gate is stated for these runs"
-    if card.verdict == "worse":
+    if card.verdict == "worse" and not card.run.is_control:
         return f"workbench gate {card.baseline.id}   # keep {card.baseline.arm}"
     if card.verdict == "undecided" and first.needed:
         return f"dvc repro   # after adding about {first.needed} cases like these: 80 % power for this effect"
-    return f"workbench gate {card.run.id}"
+    return f"workbench gate {(card.baseline if card.run.is_control else card.run).id}"
 
 
-def _comparison_row(line: ComparedMetric) -> Row:
+def _shown_verdict(line: ComparedMetric, card: Comparison) -> str:
+    """Return the verdict of a line; the further lines of a control say only how they differ."""
+    if not card.run.is_control or line.verdict not in {"better", "worse"}:
+        return verdict_text(line.verdict, line.needed)
+    if line is card.lines[0]:
+        return verdict_text(card.standing, None)
+    return verdict_text("higher" if line.effect > 0 else "lower", None)
+
+
+def _comparison_row(line: ComparedMetric, card: Comparison) -> Row:
     return [
         line.metric,
         number(line.baseline),
@@ -427,5 +473,5 @@ def _comparison_row(line: ComparedMetric) -> Row:
         span(line.interval, signed=True),
         "" if line.p is None else f"{line.p:.3f}" if line.p >= 0.001 else "< 0.001",
         "" if line.verdict is None else f"+{len(line.improved)} -{len(line.worsened)}",
-        verdict_text(line.verdict, line.needed),
+        _shown_verdict(line, card),
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import files
+from workbench.display import Card, Shown
 from workbench.errors import ConfigError, nearest
 from workbench.experiments.stated_path import inside
 from workbench.files import tables
@@ -43,11 +44,11 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dataset:
+class Dataset(Shown):
     """Cases with unique ids, sorted by id."""
 
     name: str
-    cases: tuple[Case, ...]
+    cases: tuple[Case, ...] = field(repr=False)
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -83,6 +84,12 @@ class Dataset:
 
     def __iter__(self) -> Iterator[Case]:
         return iter(self.cases)
+
+    def card(self) -> Card:
+        """Return the display card: how many cases, of whom, their columns, and the first five."""
+        from workbench.experiments.dataset_card import card_of
+
+        return card_of(self.name, self.cases)
 
     def of_tenants(self, *tenants: str) -> Dataset:
         """Return the cases of these tenants, or all cases; raise ConfigError for a tenant without cases."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import _sync
 from workbench.display import Card, Shown
 from workbench.errors import ConfigError, nearest
+from workbench.experiments import run_plots
 from workbench.experiments.attempts import finished_row, frame_of, scored_row
 from workbench.experiments.case_context import CaseContext, CaseVerbs
 from workbench.experiments.compare import ComparisonSet, compare_all
@@ -29,6 +30,10 @@ from workbench.experiments.usage import ENDED_BY
 if TYPE_CHECKING:
     import polars as pl
 
+    from workbench.plots import Plot
+
+#: The level of the intervals of plots, which is that of comparisons.
+_LEVEL = 0.95
 #: Return a task's workspace, bound to a tenant and an arm's settings.
 Bind = Callable[[str, Mapping[str, Any]], Any]
 #: Return the resolved settings of an arm, with digests.
@@ -58,6 +63,23 @@ class ComparedRuns(ExplorablePair, Mapping[str, Run]):
     def _cards(self) -> tuple[Card, ...]:
         shown: Iterable[Shown] = self.comparison or self.runs.values()
         return tuple(item.card() for item in shown)
+
+    def plot(self, kind: str = "arms", *, metric: str | None = None, by: str | None = None) -> Plot:
+        """Return a plot of all arms: arms, slices, cost, latency or calibration.
+
+        `slices` shows each arm's effect on the primary metric in each declared slice, or its metric by tenant
+        where none is declared. `metric` is by default the first score, and `by` the score that forecasts it
+        in a calibration. Raises ConfigError, which lists the plots, for another kind.
+        """
+        run_plots.check_kind(kind, run_plots.KINDS)
+        arms = [run.plotted() for run in self.runs.values()]
+        name = metric or next(iter(self.runs.values())).score_names[0]
+        if kind != "slices":
+            return run_plots.plot_of(kind, arms, name, _LEVEL, by)
+        effects = [effect for compared in self.comparison or () for effect in compared.sliced()]
+        if not effects or metric is not None:
+            return run_plots.tenants_plot(arms, name, _LEVEL)
+        return run_plots.effects_plot(name, effects, _LEVEL)
 
     def __str__(self) -> str:
         return str(self.comparison) if self.comparison else "\n".join(map(str, self.runs.values()))
@@ -153,7 +175,8 @@ class Experiment:
         """Run each arm over the same cases and compare it with `baseline`, by default the first arm.
 
         An arm is a mapping of settings that override params.yaml: `prompt`, `model`, or `task` for another
-        task function. The task reads other settings with `ws.setting(name)`. Raises ConfigError without
+        task function. `control: True` marks an arm that should be worse, because it lacks what the task adds.
+        The task reads other settings with `ws.setting(name)`. Raises ConfigError without
         arms and for a baseline that is not an arm.
         """
         if not arms:

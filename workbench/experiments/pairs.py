@@ -34,6 +34,7 @@ def paired(run: Run, baseline: Run, metric: str | None) -> list[Pairs]:
 class Pairs:
     """The values of one metric in two runs, over the cases with a value in both, sorted by case id.
 
+    `left_out` counts the other cases, and `one_sided` those of them with a value in one of the runs.
     `rescaled` is true for a part of pairs whose scores are not all from 0 to 1.
     """
 
@@ -42,6 +43,7 @@ class Pairs:
     ours: NDArray[np.float64]
     theirs: NDArray[np.float64]
     left_out: int
+    one_sided: int = 0
     rescaled: bool = False
 
     @classmethod
@@ -55,6 +57,7 @@ class Pairs:
             ours=ours.filter(both).to_numpy(),
             theirs=theirs.filter(both).to_numpy(),
             left_out=run.n_cases - int(both.sum()),
+            one_sided=int((ours.is_not_null() != theirs.is_not_null()).sum()),
         )
 
     def of_cases(self, chosen: pl.Series) -> Pairs:
@@ -66,6 +69,7 @@ class Pairs:
             ours=self.ours[mask],
             theirs=self.theirs[mask],
             left_out=0,
+            one_sided=0,
             rescaled=self._has_other_scale(),
         )
 

@@ -48,6 +48,9 @@ from workbench.experiments.usage import ENDED_BY, FALLBACK, FALLBACK_REASONS
 if TYPE_CHECKING:
     import polars as pl
 
+    from workbench.experiments.run_plots import PlottedArm
+    from workbench.plots import Plot, Role
+
 FORMAT = 1
 #: A run with more rows is hashed column by column, which takes 0.3 s for a million rows.
 _HASHED_BY_ROW = 5_000
@@ -206,6 +209,37 @@ class Run(Shown, Explorable):
 
     def _cards(self) -> tuple[Card, ...]:
         return (self.card(),)
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the arm should be worse, because it lacks what the task adds: its setting `control`."""
+        return self.settings.get("control") is True
+
+    def plotted(self, role: Role = "") -> PlottedArm:
+        """Return the run as an arm of a plot; a control is always one."""
+        from workbench.experiments.run_plots import PlottedArm
+
+        return PlottedArm(name=self.arm, cases=self.cases, role="control" if self.is_control else role)
+
+    def plot(
+        self, kind: str = "scores", *, metric: str | None = None, by: str | None = None, level: float = LEVEL
+    ) -> Plot:
+        """Return a plot of the run: scores, arms, slices (by tenant), cost, latency or calibration.
+
+        `metric` is by default the first score, and `by` the score that forecasts it in a calibration.
+        Raises ConfigError, which lists the plots, for another kind.
+        """
+        from workbench.experiments import run_plots
+
+        run_plots.check_kind(kind, ("scores", *run_plots.KINDS))
+        if kind == "scores":
+            return run_plots.scores_plot(self.plotted(), level)
+        if not self.score_names and metric is None:
+            raise ConfigError(f"run {self.arm} has no score to plot", hint='run.plot("latency")')
+        name = metric or self.score_names[0]
+        if kind == "slices":
+            return run_plots.tenants_plot([self.plotted()], name, level)
+        return run_plots.plot_of(kind, [self.plotted()], name, level, by)
 
     def card(self) -> Card:
         """Return the display card: every metric of the run."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import files, registry
+from workbench import config, files, registry
 from workbench.config import UseCase
 from workbench.data.report import QualityReport
 from workbench.errors import nearest
@@ -19,6 +19,8 @@ from workbench.experiments.metrics import SCORE
 from workbench.experiments.pairs import Pairs
 from workbench.experiments.runs import Run, load_runs
 from workbench.layout import Results
+from workbench.pipeline.settings import jobs_of
+from workbench.pipeline.worth_reading import AskedCases
 from workbench.promotion.approach import MeasuredApproach, measured
 from workbench.promotion.judgement import judged, prepared_cases, scorers_of
 from workbench.prompts import prompt as prompts
@@ -134,7 +136,8 @@ class Evidence:
 
     `other` is the judged run under the gate of the other phase, which decides nothing. `memory` is the
     snapshot's manifest; `tape` counts the recordings, names their files and lists the processors that made
-    them. `approach` and `impact` are None when params.yaml records none.
+    them. `approach` and `impact` are None when params.yaml records none. `asked` are the judged cases,
+    and `jobs` the jobs that run the task.
     """
 
     name: str
@@ -151,6 +154,8 @@ class Evidence:
     quality: QualityReport | None = None
     approach: MeasuredApproach | None = None
     impact: SavedImpact | None = None
+    asked: AskedCases | None = None
+    jobs: tuple[str, ...] = ()
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -164,6 +169,7 @@ def collect(root: Path, case: UseCase, run: Run, results: Results) -> Evidence:
 
     name = results.use_case
     explored = Exploration.of(name, case, run, load_runs(root / results.runs))
+    cases = prepared_cases(root, case, results)
     later = next((phase for phase in case.gates if phase != case.phase), None)
     return Evidence(
         name=name,
@@ -178,8 +184,10 @@ def collect(root: Path, case: UseCase, run: Run, results: Results) -> Evidence:
         versions=_versions(root, case, (run, *explored.arms)),
         tape=_tape_facts(root, (results.judge_tape, results.tape)),
         quality=quality.written(root / results.prepared),
-        approach=measured(case, run, explored.arms, prepared_cases(root, case, results)),
+        approach=measured(case, run, explored.arms, cases),
         impact=_impact(root, name, case),
+        asked=AskedCases.of(root, case, cases),
+        jobs=jobs_of(config.load_params(root), name),
     )
 
 

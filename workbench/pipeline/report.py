@@ -1,12 +1,13 @@
 """The readiness page of a use case: what was measured, what the gate says, what is undecided.
 
-The page is a pure function of the evidence: the same evidence gives the same bytes on every machine. The
-template writes the plot as SVG (docs/design/report.md gives the reasons).
+The page is a pure function of the evidence: the same evidence gives the same bytes on every machine
+(docs/design/report.md gives the reasons).
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,19 +17,21 @@ from workbench import files
 from workbench.config import UseCase
 from workbench.data.report import QualityReport
 from workbench.display import degraded_note, fallback_note, number, percent, span, truncated_note
+from workbench.errors import WorkbenchError
 from workbench.experiments.compare import ComparedMetric, SliceEffect
 from workbench.experiments.gates import GateReport
 from workbench.experiments.metrics import Metric
 from workbench.experiments.runs import Run
 from workbench.experiments.slices import Slice, short
+from workbench.pipeline import page_plots
 from workbench.pipeline.evidence import Evidence, OwnArm
+from workbench.pipeline.summary import summary
+from workbench.pipeline.worth_reading import one_line, worth_reading
 from workbench.promotion.approach import MeasuredApproach
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-#: The number of wrong answers that the page shows, and the characters of each.
-_WRONG, _TEXT = 5, 160
 #: The reasons of unscored cases that the page shows, and the case ids that a sentence names.
 _MOST_REASONS, _NAMED = 10, 3
 _SENTENCES = {
@@ -89,6 +92,24 @@ def pages(evidence: Evidence) -> tuple[bytes, bytes]:
     return html.encode(), markdown.encode()
 
 
+def committed(root: Path, page: str) -> str:
+    """Return the commit and the day in which a page last changed, in one line.
+
+    The page holds neither: it is part of the commit that it would name, and its bytes must be those of every
+    other machine.
+    """
+    from workbench.repository.git import Repository
+
+    repository, place = Repository(root=root), os.path.relpath(page, root)
+    try:
+        if (found := repository.last_change(place)) is None:
+            return "no commit holds this page yet"
+        now = "; what is there now is not committed" if repository.changed(below=[place]) else ""
+    except WorkbenchError as error:  # the page is written; a missing git takes nothing away
+        return f"its commit is unknown: {error.message}"
+    return f"last changed in commit {found[0]} of {found[1]}{now}"
+
+
 @cache
 def environment(*, autoescape: bool) -> Environment:
     """Return the environment of the templates of this folder, which end at an unknown name.
@@ -119,11 +140,17 @@ def _cell(value: object) -> str:
 def _facts(evidence: Evidence) -> dict[str, Any]:
     gate, case, judged = evidence.gate, evidence.use_case, evidence.judged
     primary, level = judged.score_names[0], gate.confidence
+    scorer = evidence.scorers.get(primary, {})
     unstated = gate.verdict == "undecided" and gate.provisional_verdict == "pass"
     return {
         "name": evidence.name,
         "case": case,
         "dataset": evidence.dataset,
+        "summary": summary(case, judged, gate, scorer),
+        "next": _next_command(evidence),
+        "model": judged.settings.get("model", case.model_name),
+        "model_digest": judged.settings.get("model_digest", ""),
+        "plots": page_plots.plots_of(evidence),
         "scorers": [_scorer(name, source) for name, source in evidence.scorers.items()],
         "gate": gate,
         "sentence": _UNSTATED if unstated else _SENTENCES[gate.verdict],
@@ -139,13 +166,13 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
         **_arms(evidence, level),
         "compared": list(evidence.explored.comparison or ()),
         "amounts": [_amount(run, level) for run in evidence.runs],
-        "wrong": _wrong(judged, primary),
+        "wrong": worth_reading(judged, primary, evidence.asked, scorer),
         "versions": evidence.versions,
         "tenants": _tenants(evidence, judged),
         "memory": evidence.memory if case.memory else None,
         "absent": _absent(case),
         "tape": evidence.tape,
-        "right": _right(primary, evidence.scorers.get(primary, {})),
+        "limits": _limits(evidence, _right(primary, scorer)),
         "approach": _approach(evidence.approach),
         "impact": evidence.impact,
     }
@@ -158,6 +185,35 @@ def _absent(case: UseCase) -> str:
     if not missing:
         return ""
     return f"params.yaml names no {missing} for this use case: the page leaves out what would describe it."
+
+
+def _next_command(evidence: Evidence) -> str:
+    """Return the command that follows from the verdict."""
+    gate, comparison = evidence.gate, evidence.explored.comparison
+    if gate.verdict == "pass" and evidence.jobs:
+        return f"workbench promote job/{evidence.jobs[0]} --to candidate"
+    if gate.verdict == "fail" and comparison:
+        other = next(iter(comparison)).baseline.arm
+        name = evidence.name
+        return f"workbench compare {name}/{gate.arm} {name}/{other}   # which cases got worse"
+    return gate.card().command if gate.verdict != "pass" else f"workbench gate {evidence.name}/{gate.arm}"
+
+
+def _limits(evidence: Evidence, right: str) -> list[str]:
+    """Return the limits of this use case: its data, what counts as right, and what its owner states."""
+    made_up = evidence.gate.synthetic
+    data = [f"{made_up.text}: the numbers say how such cases are answered, not yours."] if made_up else []
+    return [*data, right, *evidence.use_case.known_limits]
+
+
+def _control_warnings(evidence: Evidence) -> list[str]:
+    """Return a warning for each control that is not surely lower than the judged run."""
+    return [
+        f"{said.run.arm} is a control and is not surely lower than the judged run: the score may not measure "
+        "what the task adds"
+        for said in evidence.explored.beside or ()
+        if said.run.is_control and _standing(said.lines[0]) != "lower"
+    ]
 
 
 def _warnings(evidence: Evidence) -> list[str]:
@@ -175,7 +231,13 @@ def _warnings(evidence: Evidence) -> list[str]:
     contradiction = evidence.approach.contradiction if evidence.approach else ""
     made_up = gate.synthetic.text if gate.synthetic else ""
     said = (made_up, gate.selected, gate.contaminated, gate.loosened, gate.note, contradiction)
-    return [*degraded, *filter(None, said), *([_own_text(own)] if own is not None and _differs(own) else [])]
+    controls = _control_warnings(evidence)
+    return [
+        *degraded,
+        *filter(None, said),
+        *controls,
+        *([_own_text(own)] if own is not None and _differs(own) else []),
+    ]
 
 
 def _quality(report: QualityReport, case: UseCase) -> dict[str, Any]:
@@ -196,15 +258,13 @@ def _sliced(gate: GateReport) -> list[dict[str, Any]]:
         for by, slices in line.by.items():
             worst, demand = slices[0], bool(slices[0].verdict)
             bound = float(line.rule.rsplit(" ", 1)[1]) if demand else None
-            ends = [e for s in slices if s.interval for e in (s.interval.low, s.interval.high)]
             tables.append(
                 {
                     "title": f"{line.metric} by {by}",
                     "rule": f"each slice {line.rule.removeprefix('worst slice ')}" if demand else "",
                     "sentence": _worst_text(worst, len(slices)),
                     "rows": [_slice_row(item) for item in slices],
-                    "drawn": all(0 <= end <= 1 for end in [*ends, bound or 0.0]),
-                    "bound": None if bound is None else _percent(bound),
+                    "plot": page_plots.slices_of(line, by, gate.confidence, bound),
                 }
             )
     return tables
@@ -224,8 +284,7 @@ def _worst_text(worst: Slice, count: int) -> str:
 
 
 def _slice_row(item: Slice) -> dict[str, Any]:
-    """Return one row of a table of slices, with positions in percent of the scale from 0 to 1."""
-    low, high = (item.interval.low, item.interval.high) if item.interval else (0.0, 0.0)
+    """Return one row of a table of slices."""
     return {
         "name": short(item.key),
         "n": item.n,
@@ -233,24 +292,23 @@ def _slice_row(item: Slice) -> dict[str, Any]:
         "interval": span(item.interval),
         "verdict": item.verdict or "",
         "needed": item.needed,
-        "x": _percent(item.value or 0.0),
-        "low": _percent(low),
-        "width": _percent(max(high - low, 0.0)),
     }
 
 
 def _arms(evidence: Evidence, level: float) -> dict[str, Any]:
-    """Return the rows of the plot, the judged run first, and the sentences about the notebook's own arms."""
+    """Return the rows of the arms, the judged run first, and the sentences about the notebook's own arms."""
     explored, primary = evidence.explored, evidence.judged.score_names[0]
     changes = {comparison.run.arm: comparison.lines[0] for comparison in explored.beside or ()}
-    rows = [_arm(run, primary, level, changes.get(run.arm)) for run in evidence.runs]
-    metrics = [metric for row in rows if (metric := row["metric"]).value is not None]
-    ends = [end for m in metrics for end in ((m.interval.low, m.interval.high) if m.interval else (m.value,))]
+    rows = [
+        _arm(
+            run, primary, level, changes.get(run.arm), page_plots.role_of(run, judged=run is evidence.judged)
+        )
+        for run in evidence.runs
+    ]
     own = explored.own
     return {
-        "arms": [{**row, "judged": row is rows[0]} for row in rows],
+        "arms": rows,
         "explored": [run.arm for run in explored.arms],
-        "drawn": all(0 <= end <= 1 for end in ends),
         "own": _own_text(own) if own is not None and not _differs(own) else "",
         "left_out": explored.left_out,
         "no_baseline": explored.no_baseline,
@@ -338,20 +396,14 @@ def _unscored(run: Run) -> list[dict[str, Any]]:
     rows = found.sort("len", "reason", descending=[True, False]).head(_MOST_REASONS).to_dicts()
     return [
         {
-            "reason": _short(row["reason"]),
+            "reason": one_line(row["reason"]),
             "meaning": _REASONS.get(row["reason"], "the task or a scorer raised this error"),
             "rows": row["len"],
             "case": row["case"],
-            "message": _short(row["error"].partition(":")[2]),
+            "message": one_line(row["error"].partition(":")[2]),
         }
         for row in rows
     ]
-
-
-def _short(text: str) -> str:
-    """Return a text in one line of limited length."""
-    line = " ".join(text.split())
-    return line if len(line) <= _TEXT else line[: _TEXT - 1] + "…"
 
 
 def _by_tenant(tenants: Mapping[str, Metric]) -> str:
@@ -359,40 +411,40 @@ def _by_tenant(tenants: Mapping[str, Metric]) -> str:
     return "; ".join(shown) if len(tenants) > 1 else ""
 
 
-def _arm(run: Run, primary: str, level: float, change: ComparedMetric | None) -> dict[str, Any]:
-    """Return one row of the plot, with positions in percent of the scale from 0 to 1.
+def _arm(run: Run, primary: str, level: float, change: ComparedMetric | None, role: str) -> dict[str, Any]:
+    """Return one row of the arms.
 
     `change` is the difference of an explored arm from the judged run; it is no verdict on the arm.
     """
     metric = run.metric(primary, level)
-    low, high = (metric.interval.low, metric.interval.high) if metric.interval else (0.0, 0.0)
     return {
         "name": run.arm,
-        "metric": metric,
+        "role": role,
+        "judged": role == "judged",
         "value": number(metric.value),
         "interval": span(metric.interval),
         "n": metric.n,
         "unscored": run.n_unscored,
         "prompt": run.settings.get("prompt", ""),
-        "task": run.settings.get("task", ""),
-        "change": _change(change),
-        "x": _percent(metric.value or 0.0),
-        "low": _percent(low),
-        "width": _percent(max(high - low, 0.0)),
+        "change": _change(change, role),
     }
 
 
-def _change(line: ComparedMetric | None) -> str:
-    """Return the difference from the judged run in words, without a mark of better or worse."""
+def _standing(line: ComparedMetric) -> str:
+    """Return how an arm stands beside the judged run, without better or worse."""
+    if line.verdict in {"better", "worse"}:
+        return "higher" if line.effect > 0 else "lower"
+    return "the same on every case" if line.verdict == "same" else "no sure difference"
+
+
+def _change(line: ComparedMetric | None, role: str) -> str:
+    """Return the difference from the judged run in words; of a control, whether it is as expected."""
     if line is None:
         return ""
-    sure = line.verdict in {"better", "worse"}
-    word = ("higher" if line.effect > 0 else "lower") if sure else "no sure difference"
+    word = _standing(line)
+    if role == "control":
+        word = "control, as expected" if word == "lower" else f"control, not as expected: {word}"
     return f"{line.effect:+.3g} {span(line.interval, signed=True)}: {word}"
-
-
-def _percent(value: float) -> str:
-    return f"{min(max(value, 0.0), 1.0) * 100:.2f}"
 
 
 def _p(value: float | None) -> str:
@@ -418,28 +470,6 @@ def _amount(run: Run, level: float) -> dict[str, Any]:
         "p95": number(run.metric("latency_p95_s", level).value),
         "total": int(run.cases["input_tokens"].sum()) + int(run.cases["output_tokens"].sum()),
     }
-
-
-def _wrong(run: Run, primary: str) -> list[dict[str, Any]]:
-    """Return the first cases, by id, whose primary score is below 1."""
-    import orjson
-
-    column = f"score.{primary}"
-    rows = run.cases.filter(run.cases[column] < 1).head(_WRONG).to_dicts()
-    shown = []
-    for row in rows:
-        text = _short(_text_of(orjson.loads(row["output"])))
-        shown.append(
-            {"case": row["case"], "tenant": row["tenant"], "text": text, "sources": ", ".join(row["sources"])}
-        )
-    return shown
-
-
-def _text_of(output: Any) -> str:
-    """Return the text of an output, or the value of its only field, such as a label."""
-    if isinstance(output, dict):
-        output = next(iter(output.values())) if len(output) == 1 else output.get("text", output)
-    return str(output)
 
 
 def _tenants(evidence: Evidence, judged: Run) -> Sequence[dict[str, Any]]:

@@ -33,7 +33,7 @@ from workbench.policy.source import read_source
 UNREAD = frozenset(
     {
         "title", "purpose", "owner", "report", "approach", "baseline", "concurrency", "seed", "api_key_env",
-        "impact",
+        "impact", "known_limits",
         "memory_provider", "memory_url", "memory_grpc", "memory_api_key_env", "memory_awake",
         "memory_fallback", "limits", "cache", "content", "telemetry", "handles", "execution",
     }
@@ -54,8 +54,9 @@ READ: Mapping[str, frozenset[str]] = {
     ),
     "report": frozenset(
         {
-            "approach", "baseline", "candidate", "dataset", "gates", "memory", "notebook", "owner", "phase",
-            "impact", "prompt", "purpose", "report", "scorers", "slices", "title",
+            "approach", "as_of", "baseline", "candidate", "dataset", "gates", "impact",
+            "known_limits", "memory", "notebook", "owner", "phase", "prompt", "purpose", "report", "scorers",
+            "slices", "title",
         }
     ),
 }  # fmt: skip
@@ -74,6 +75,8 @@ _SCORING = ("judge", "gate", "report")
 #: The stages whose calls the policies decide, and those that send texts to models.
 _GOVERNED = frozenset({"remember", "judge", "experiment", "plots"})
 _ASKING = _GOVERNED - {"remember"}
+#: The stages that look for identifiers: those that ask, and the report, which masks what it shows of cases.
+_MASKING = _ASKING | {"report"}
 #: The stages that also read assets which the notebook or its parameters name.
 _NAMED = frozenset({"judge", "experiment", "report"})
 
@@ -83,7 +86,7 @@ def of_stage(stage: str, case: UseCase, source: str) -> dict[str, Any]:
 
     A key that the notebook may read (`ws.use_case.title`) counts for the stages that run it. Only the report
     reads the gate of another phase. The classes of the dataset's columns count for the stages that answer
-    its cases.
+    its cases, and for the report, which shows some.
     """
     keys = READ[stage]
     if stage in {"judge", "experiment"}:
@@ -94,7 +97,7 @@ def of_stage(stage: str, case: UseCase, source: str) -> dict[str, Any]:
             values.pop(key, None)
     if isinstance(values.get("dataset"), dict):
         values["dataset"].pop("classes")
-    if stage in {"judge", "experiment"} and case.column_classes:
+    if stage in {"judge", "experiment", "report"} and case.column_classes:
         values["column_classes"] = dict(case.column_classes)
     if "gates" in values and stage != "report":
         values["gates"] = {case.phase: case.gates[case.phase]}
@@ -140,15 +143,20 @@ def rules_of_stage(root: Path, stage: str, params: Params) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if stage in _GOVERNED:
         found["policies"] = read_source(root).digest
-    if stage in _ASKING and params.data_classes:
+    if stage in _MASKING and params.data_classes:
         found["data_classes"] = {
             name: dataclasses.asdict(stated) for name, stated in params.data_classes.items()
         }
-    if stage in _ASKING and params.privacy != OwnTerms():
+    if stage in _MASKING and params.privacy != OwnTerms():
         found["privacy"] = dataclasses.asdict(params.privacy)
         if params.privacy.lexicon is not None:
             found["lexicon"] = files.digest(files.read_bytes(root / params.privacy.lexicon))
     return found
+
+
+def jobs_of(params: Params, name: str) -> tuple[str, ...]:
+    """Return the jobs that run the task of a use case, sorted by name."""
+    return tuple(sorted(job for job, stated in params.jobs.items() if stated.use_case == name))
 
 
 def _names(text: str, name: str) -> bool:
@@ -198,6 +206,8 @@ def write(root: Path, name: str) -> None:
         found[stage] |= rules_of_stage(root, stage, params)
         if labels := labels_of_stage(root, stage, case):
             found[stage]["labels"] = labels
+    if jobs := jobs_of(params, name):
+        found["report"]["jobs"] = list(jobs)
     for stage, values in found.items():
         files.write_atomic(root / Results(use_case=name).settings / f"{stage}.json", files.pretty(values))
     unread = sorted(UNREAD.difference(*found.values()))

@@ -189,6 +189,13 @@ class Repository:
         lines = done.stdout.decode(errors="replace").split("\n")[1:]  # the first is "commit ID"
         return tuple(filter(None, lines))
 
+    def last_change(self, path: str) -> tuple[str, str] | None:
+        """Return the short id and the day of the last commit that changed a path; None without one."""
+        asked = ("log", "-1", "--no-show-signature", "--format=tformat:%h %cs", "--", *_literally([path]))
+        done = self._git(*asked, fine=(0, 128))  # 128 is git's code for a repository without a commit
+        commit, _, day = done.stdout.decode(errors="replace").strip().partition(" ")
+        return (commit, day) if done.returncode == 0 and day else None
+
     def authors(self, path: str, *, holding: str = "") -> tuple[str, ...]:
         """Return names and addresses of the authors of all commits that changed a path; () without one.
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_runs import a_run, made_of, of
+from made_runs import a_run, as_control, made_of, of
 
 from workbench.errors import ConfigError, NotFoundError
 from workbench.experiments.compare import compare, compare_all
 from workbench.experiments.significance import mcnemar
 
-OPPOSITE = {"better": "worse", "worse": "better", "undecided": "undecided"}
+OPPOSITE = {"better": "worse", "worse": "better", "undecided": "undecided", "same": "same"}
 WRONG_RIGHT = st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0])), min_size=8)
 
 
@@ -68,8 +68,36 @@ def test_undecided_says_how_many_cases_are_missing():
     assert found.verdict == "undecided"
     assert found["s"].needed == 509  # (1.96 sqrt(0.07) + 0.8416 sqrt(0.07 - 0.03^2))^2 / 0.03^2 = 608.1
     assert "509 more cases" in str(found) and "after adding about 509 cases" in str(found)
+
+
+def test_arms_that_agree_on_every_case_are_the_same_and_not_undecided():
     same = compare(a_run(s=of(50, 100)), a_run("today", s=of(50, 100)))
-    assert (same.verdict, same["s"].needed, same["s"].p) == ("undecided", None, 1.0)
+    assert (same.verdict, same["s"].needed, same["s"].p) == ("same", None, 1.0)
+    assert "· SAME" in str(same) and "= same" in str(same) and same.to_json()["verdict"] == "same"
+    moved = compare(a_run(s=of(50, 100)), a_run("today", s=of(50, 100)[::-1]))
+    assert (moved.verdict, moved["s"].effect) == ("undecided", 0.0)  # as good, on other cases
+
+
+def test_a_case_with_a_score_on_one_side_only_is_no_agreement():
+    lacking = [None, *of(49, 99)]
+    one_sided = compare(a_run(s=lacking), a_run("today", s=of(50, 100)))
+    assert (one_sided.verdict, one_sided["s"].left_out) == ("undecided", 1)
+    both = compare(a_run(s=lacking), a_run("today", s=lacking))
+    assert (both.verdict, both["s"].left_out) == ("same", 1)
+
+
+def test_a_control_that_is_worse_is_as_expected_and_one_that_is_better_is_not():
+    today = a_run("today", s=of(50, 100), t=of(50, 100))
+    none, odd = (
+        as_control(run) for run in (a_run("none", s=of(0, 100), t=of(90, 100)), a_run("odd", s=of(90, 100)))
+    )
+    low, high, new = compare_all([none, odd, a_run("new", s=of(9, 100))], baseline=today)
+    assert (low.verdict, low.standing) == ("worse", "control, as expected")
+    assert "○ control, as expected" in str(low) and "↑ higher" in str(low)
+    assert "worse" not in str(low).replace("got worse", "") and "#d64545" not in low.card().html()
+    assert "keep today" not in str(low) and low.to_json()["control"] == "control, as expected"
+    assert high.standing == "control, not as expected"
+    assert (new.standing, "control" in new.to_json()) == ("worse", False) and "#d64545" in new.card().html()
 
 
 def test_a_margin_tells_not_worse_from_not_known():

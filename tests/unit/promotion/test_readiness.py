@@ -3,14 +3,22 @@ from __future__ import annotations
 import dataclasses
 import re
 from html.parser import HTMLParser
+from xml.etree import ElementTree as ET
 
 import polars as pl
 import pytest
 from made_evidence import ROOT, SCORERS, N, an_evidence, failing, saying
-from made_runs import a_run, of
+from made_repositories import git, saved
+from made_runs import a_run, as_control, of
 
+from workbench import config
+from workbench.config import DatasetFile
+from workbench.experiments.dataset import Case, Dataset
+from workbench.experiments.run_plots import arms_plot, cost_plot, latency_plot
+from workbench.experiments.synthetic import Generator, Synthetic
 from workbench.pipeline.plots import arms
-from workbench.pipeline.report import pages, write
+from workbench.pipeline.report import committed, pages, write
+from workbench.pipeline.worth_reading import AskedCases
 
 
 @pytest.fixture
@@ -244,9 +252,172 @@ def test_without_arms_of_the_notebook_the_page_is_complete(evidence):
     read(pages(evidence(explored=[]))[0])
 
 
-def test_a_score_on_another_scale_has_numbers_and_no_bar(evidence):
+def drawn(page):
+    """The plots of a page by title, each parsed as XML."""
+    found = [ET.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page.decode(), re.DOTALL)]
+    return {"".join(plot[0].itertext()): plot for plot in found}
+
+
+def test_a_score_on_another_scale_is_drawn_on_its_own(evidence):
     rated = a_run("few_shot", accuracy=[float(n % 5) for n in range(N)])
-    assert b"<svg" in pages(evidence())[0] and b"<svg" not in pages(evidence(explored=[rated]))[0]
+    for explored, last in (([rated], "2"), (None, "1")):
+        plot = drawn(pages(evidence(explored=explored))[0])["accuracy of each arm"]
+        ticks = [e.text for e in plot.iter() if e.get("text-anchor") == "middle"][:-1]  # the last is the axis
+        assert ticks[-1] == last
+
+
+def test_the_page_draws_arms_cost_and_latency_as_a_notebook_does(evidence):
+    made = evidence()
+    plots = drawn(pages(made)[0])
+    assert list(plots) == ["accuracy of each arm", "USD per case against accuracy", "seconds per case"]
+    arms = [made.judged.plotted("judged"), made.explored.arms[0].plotted("explored")]
+    for plot in (arms_plot(arms, "accuracy", 0.9), cost_plot(arms, "accuracy", 0.9), latency_plot(arms)):
+        assert plot.svg in pages(made)[0]
+
+
+def test_the_page_draws_how_a_score_forecasts_the_first_one_where_there_is_one(evidence):
+    made = evidence()
+    grounded = pl.Series("score.grounded", [(n % 10) / 10 for n in range(N)])
+    judged = dataclasses.replace(made.judged, cases=made.judged.cases.with_columns(grounded))
+    page = pages(dataclasses.replace(made, judged=judged))[0]
+    assert "calibration: accuracy where a score forecasts it" in drawn(page)
+
+
+ASKED = AskedCases(
+    cases={
+        f"q{n:04}": Case(
+            id=f"q{n:04}", tenant="acme", inputs={"question": f"Why <{n}> | mail me at a@example.com?"},
+            expected={"answers": ["46 euros", f"<{n}>"], "page": "travel"},
+        )
+        for n in range(N)
+    },
+    clean=lambda text: text.replace("a@example.com", "<EMAIL>"),
+)  # fmt: skip
+
+
+def test_question_and_expected_answer_stand_beside_each_answer_worth_reading(evidence):
+    made = dataclasses.replace(evidence(0.95), asked=ASKED)
+    html, markdown = pages(made)
+    text = read(html)
+    assert "case, tenant asked expected answer source" in text
+    assert "q0038 acme Why <38> | mail me at <EMAIL>? 46 euros or <38> It is <b>46</b> | euros" in text
+    assert "a@example.com" not in text + markdown.decode()
+    assert (
+        "| q0038 | acme | Why &lt;38> \\| mail me at &lt;EMAIL>? | 46 euros or &lt;38> | It is"
+        in markdown.decode()
+    )
+    assert "expected" not in read(pages(evidence(0.95))[0]).partition("Answers worth reading")[2][:200]
+
+
+def test_a_column_of_a_class_that_no_log_holds_is_not_shown(evidence):
+    made = dataclasses.replace(
+        evidence(0.95), asked=dataclasses.replace(ASKED, hidden=frozenset({"question"}))
+    )
+    text = read(pages(made)[0])
+    assert "(not shown) 46 euros or <38>" in text and "Why <" not in text
+
+
+def test_what_the_page_shows_of_a_case_is_masked_as_in_logs_and_the_same_in_every_clone(tmp_path):
+    case = dataclasses.replace(
+        config.load_params(ROOT).use_cases["triage"],
+        dataset=DatasetFile(
+            file="x", inputs=("text", "name"), expected=("label",), classes={"name": "secret"}
+        ),
+    )
+    row = Case(
+        id="t1", tenant="acme", inputs={"text": "Call +44 7700 900345", "name": "Ann"},
+        expected={"label": "billing"},
+    )  # fmt: skip
+    cases = Dataset(name="d", cases=(row,))
+    (tmp_path / "params.yaml").write_text("data_classes: {personal: {logs: pseudonymise}}\n")
+    for root in (ROOT, tmp_path):
+        asked = AskedCases.of(root, case, cases)
+        assert asked.asked("t1") == "text: Call [PHONE]; name: (not shown)"
+        assert asked.expected("t1", ["label"]) == "billing" and asked.asked("t2") == ""
+    assert not list(tmp_path.glob(".workbench/**/*"))  # no key was made
+
+
+def test_the_command_says_in_which_commit_and_of_which_day_a_page_last_changed(tmp_path):
+    page = tmp_path / "reports" / "a.md"
+    assert committed(tmp_path, str(page)).startswith(("no commit holds", "its commit is unknown"))
+    git(tmp_path, "init", "--quiet")
+    for key, value in (("user.name", "t"), ("user.email", "t@example.com")):
+        git(tmp_path, "config", key, value)
+    page.parent.mkdir()
+    page.write_text("one")
+    assert committed(tmp_path, str(page)) == "no commit holds this page yet"
+    commit = saved(tmp_path, reports__a="")
+    saved(tmp_path, other="a later commit")
+    day = git(tmp_path, "log", "-1", "--format=%cs")
+    short = git(tmp_path, "rev-parse", "--short", commit)
+    assert committed(tmp_path, str(page)) == f"last changed in commit {short} of {day}"
+    page.write_text("two")
+    assert committed(tmp_path, str(page)).endswith(f"of {day}; what is there now is not committed")
+
+
+def test_the_first_paragraph_says_what_was_asked_of_whom_the_result_and_what_follows(evidence):
+    for text in both(dataclasses.replace(evidence(), jobs=("answers",))):
+        head = text.partition("judged by")[0]
+        assert (
+            "answered 40 cases of 2 tenants (acme, globex). 36 of 40 answers are right; of such cases,"
+            in head
+        )
+        assert "The verdict is pass: every line that was stated beforehand holds, so the version may" in head
+        assert "Next: workbench promote job/answers --to candidate" in head
+    for text in both(evidence(0.1)):
+        head = text.partition("judged by")[0]
+        assert "The verdict is fail: at least one line that was stated beforehand is surely missed" in head
+        assert "workbench compare answers/candidate answers/few_shot" in head
+    head = both(evidence(0.55))[0].partition("judged by")[0]
+    assert "The verdict is undecided" in head and "Next: dvc repro # after adding about" in head
+
+
+def test_the_head_has_model_day_and_the_command_that_names_the_commit_and_nothing_of_the_clock(evidence):
+    made = evidence()
+    settings = {**made.judged.settings, "model": "m<1>@3", "model_digest": "9" * 64}
+    for page in both(dataclasses.replace(made, judged=dataclasses.replace(made.judged, settings=settings))):
+        head = page.partition("The gate")[0].replace("&lt;", "<")
+        assert "m<1>@3" in head and "999999999999" in head
+        assert f"the data as of {made.use_case.as_of}" in head
+        assert 'git log -1 --format="%h %cs" -- reports/readiness.md' in head
+
+
+def test_a_control_that_is_lower_is_as_expected_and_no_failure(evidence):
+    low = as_control(a_run("closed_book", accuracy=of(0, N)))
+    html, markdown = pages(evidence(explored=[low]))
+    for page in (read(html), markdown.decode()):
+        assert re.search(r"-0\.9 \[-0\.\d+, -0\.\d+\]: control, as expected", page)
+        assert "worse" not in page.replace("improved, worse", "") and "is not surely lower" not in page
+    assert b'class="mark worse"' not in html
+    assert "closed_book control: 0" in html.decode()
+
+
+def test_a_control_that_is_as_good_is_a_warning_beside_the_verdict(evidence):
+    for right, said in ((36, "the same on every case"), (40, "no sure difference")):
+        high = as_control(a_run("closed_book", accuracy=of(right, N)))
+        for text in both(evidence(explored=[high])):
+            assert f"control, not as expected: {said}" in text
+            assert "closed_book is a control and is not surely lower" in text.partition("The gate")[0]
+
+
+def test_the_limits_say_that_the_data_is_synthetic_and_what_the_owner_states(evidence):
+    made = evidence()
+    case = dataclasses.replace(made.use_case, known_limits=("Written for <this> | model.",))
+    gate = dataclasses.replace(
+        made.gate, synthetic=Synthetic(n=N, n_cases=N, generators=(Generator(name="tickets"),))
+    )
+    for text in both(dataclasses.replace(made, use_case=case, gate=gate)):
+        limits = text.partition("Limits")[2].replace("&lt;", "<").replace("\\|", "|")
+        assert "40 of 40 cases are synthetic (tickets): the numbers say how such cases are answered" in limits
+        assert "Written for <this> | model." in limits
+
+
+def test_arms_that_agree_on_every_case_are_the_same_on_the_page(evidence):
+    twin = a_run("few_shot", accuracy=of(36, N))
+    html, markdown = pages(evidence(explored=[twin]))
+    assert '<span class="mark same">same</span>' in html.decode()
+    assert "few_shot (explored): **same**" in markdown.decode()
+    assert ": the same on every case" in read(html)
 
 
 def own(run=None, text="It is <b>46</b> | euros", right=36):
