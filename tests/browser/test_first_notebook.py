@@ -1,14 +1,12 @@
-"""The first notebook in a real JupyterLab: from a question to a promoted job, as a newcomer goes through it."""
+"""The first notebook in a real JupyterLab: from a question to a promoted job, as a newcomer goes."""
 
 from __future__ import annotations
 
-import json
-import re
 import time
 
 import pytest
 from clones import Clone
-from lab_server import ADD, TOKEN, command, git, lab, opened, run, save
+from lab_server import ADD, TOKEN, command, lab, opened, run, save
 from made_once import made_once
 from panel_page import pictured
 from shown_pages import SHOWN

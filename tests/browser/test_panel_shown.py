@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from panel_page import CHROMIUM, FOREIGN, shown
 
-from workbench.widgets.nodes import Button, Details, Field, Group, MarkedWords, Meter, Picture, Words
+from workbench.widgets.nodes import Button, Details, Field, Group, MarkedWords, Meter, Words
 from workbench.widgets.panel import Panel
 from workbench.widgets.table import Grid, Heading
 
@@ -53,7 +53,6 @@ class Everything(Panel):
                 Field(label="long", action="write", text=t, rows=3),
                 Field(label="choice", action="choose", text=self.chosen, options=(("", "none"), ("a", t))),
                 Details(summary=t, nodes=(Words(text=t),)),
-                Picture(svg=f"<svg xmlns='http://www.w3.org/2000/svg'>{t}</svg>".encode(), alt=t),
                 Meter(value=1, most=3, label=t),
                 Grid(caption=t, headings=heads, rows=rows, total=50, page="page"),
             ),

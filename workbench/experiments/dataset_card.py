@@ -14,7 +14,7 @@ _FIRST, _COLUMNS, _TEXT = 5, 5, 60
 _LISTED, _MOST_SLICES = 6, 50
 
 
-class ShownCase(Protocol):
+class ListedCase(Protocol):
     """What a card shows of a case."""
 
     @property
@@ -38,7 +38,7 @@ class ShownCase(Protocol):
         """Return where the case is from."""
 
 
-def card_of(name: str, cases: Sequence[ShownCase]) -> Card:
+def card_of(name: str, cases: Sequence[ListedCase]) -> Card:
     """Return the card of cases that are sorted by id."""
     first = cases[:_FIRST]
     inputs, expected = (_keys(getattr(case, part) for case in cases) for part in ("inputs", "expected"))
@@ -64,7 +64,7 @@ def card_of(name: str, cases: Sequence[ShownCase]) -> Card:
     )
 
 
-def _row(case: ShownCase) -> Mapping[str, Any]:
+def _row(case: ListedCase) -> Mapping[str, Any]:
     return {**case.inputs, **case.expected}
 
 
@@ -72,7 +72,7 @@ def _keys(parts: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(key for part in parts for key in part))
 
 
-def _slices(cases: Sequence[ShownCase], columns: Sequence[str]) -> list[str]:
+def _slices(cases: Sequence[ListedCase], columns: Sequence[str]) -> list[str]:
     """Return the columns with few enough values to measure a score by, each with their number."""
     found = []
     for name in ("tenant", *columns):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from workbench.display import Card, Row, Shown, number, percent, span
 from workbench.errors import NotFoundError, nearest
-from workbench.experiments.compare import LOWER_IS_BETTER
 from workbench.experiments.labels import HumanLabel, latest
 from workbench.experiments.metrics import plain_name
 from workbench.experiments.pairs import Pairs
+from workbench.experiments.score_direction import LOWER_IS_BETTER
 from workbench.reviews.sampling import ReviewedRuns
 from workbench.widgets.nodes import Node, Words
 from workbench.widgets.table import Grid, Heading, texts

@@ -58,7 +58,6 @@ const draw = {
     made.wbOpen = node.open;
     return made;
   },
-  picture: (node) => el("img", { src: node.url.startsWith("data:image/svg+xml;base64,") ? node.url : null, alt: node.alt }),
   meter: (node) =>
     el("div", {}, el("p", {}, node.label),
       el("meter", { min: 0, max: node.most, value: node.value, "aria-label": node.label })),

@@ -6,7 +6,6 @@ an answer of a model is ever read as HTML. The JSON form of a node is one object
 
 from __future__ import annotations
 
-import base64
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -178,23 +177,6 @@ class Details(Node):
         """Return the summary, and the nodes where they are open."""
         inner = [f"  {line}" for node in self.nodes for line in node.lines()] if self.open else []
         return [*printed(self.summary), *inner]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture(Node):
-    """An SVG picture. The page shows it as an image, in which no script runs; `alt` says what it shows."""
-
-    svg: bytes
-    alt: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the picture as a data URL."""
-        data = base64.b64encode(self.svg).decode("ascii")
-        return {"t": "picture", "url": f"data:image/svg+xml;base64,{data}", "alt": cut(self.alt)}
-
-    def lines(self) -> list[str]:
-        """Return what the picture shows, in words."""
-        return printed(self.alt)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

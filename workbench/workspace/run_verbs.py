@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from workbench import arguments, config
 from workbench.context import Context, instant
@@ -24,6 +24,9 @@ from workbench.workspace.history import RecordVerbs
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from workbench.reviews.blind_review import Review
+    from workbench.workspace.label_review import ReviewOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +68,24 @@ class WorkspaceCaseVerbs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunVerbs(RecordVerbs):
-    """The verbs of a workspace on runs, and on the notes that people made on cases."""
+    """The verbs of a workspace on runs, their blind reviews, and the notes that people made on cases."""
+
+    name: str
+    use_case: config.UseCase
 
     def runs(self) -> pl.DataFrame:
         """Return a frame of the runs of this repository and its pipeline, with the first metric of each."""
         return runs_frame(self._pipeline, explored=self._explored)
+
+    def review(self, run: Run | str, other: Run | str, **how: Unpack[ReviewOptions]) -> Review:
+        """Return the blind review of two runs by this principal, resumed from its labels.
+
+        A run is one of an experiment, `use_case/arm` of the pipeline, or an id. `how` takes `k` pairs (20;
+        None: all), a `seed` (the use case's), the `cases` of the runs, and the `name` of the file of labels.
+        """
+        from workbench.workspace.label_review import open_review  # it needs numpy
+
+        return open_review(self, run, other, how)
 
     def run(self, reference: str) -> Run:
         """Return a run by `use_case/arm` of the pipeline or by its id, with its dataset if it is still known.

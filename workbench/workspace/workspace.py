@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 from workbench import _sync, arguments, config, files, registry, retrieval
 from workbench.budgets.report import BudgetReport
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 
     from workbench.models.client_requests import Caller
     from workbench.promotion.release import Released
-    from workbench.reviews.blind_review import Review
-    from workbench.workspace.label_review import ReviewOptions
 
 _MISSING: Any = object()
 
@@ -62,8 +60,6 @@ class Workspace(RunVerbs):
     The verbs of the records of calls and outcomes are those of `RecordVerbs`, those of runs of `RunVerbs`.
     """
 
-    name: str
-    use_case: config.UseCase
     execution: config.Execution = field(repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict)
     _kept: list[Run] = field(default_factory=list, repr=False)
@@ -338,16 +334,6 @@ class Workspace(RunVerbs):
         cases = self._known_cases()
         report = judge(run, spec, phase=phase, baseline=baseline, explored=True, slicing=self._slicing(cases))
         return dataclasses.replace(report, synthetic=Synthetic.of(cases, run.case_ids) if cases else None)
-
-    def review(self, run: Run | str, other: Run | str, **how: Unpack[ReviewOptions]) -> Review:
-        """Return the blind review of two runs by this principal, resumed from its labels.
-
-        A run is one of an experiment, `use_case/arm` of the pipeline, or an id. `how` takes `k` pairs (20;
-        None: all), a `seed` (the use case's), the `cases` of the runs, and the `name` of the file of labels.
-        """
-        from workbench.workspace.label_review import open_review  # it needs numpy
-
-        return open_review(self, run, other, how)
 
     def promote(self, reference: str, *, to: str = "production", **how: Any) -> Released:
         """Freeze `job/NAME` as its next version and label it, or label a version such as `prompt/NAME@2`.
