@@ -39,6 +39,8 @@ API_KEYS = GATEWAY / "keys.sqlite"
 HELD = STATE / "held"
 RUNS = STATE / "runs"
 JOB_STATE = STATE / "jobs"
+#: The memory writes of slots of jobs, one folder for each slot.
+JOB_WRITES = STATE / "job-writes"
 JOB_LEDGER = STATE / "jobs.db"
 #: The outputs of notebooks that the Lab saved, one folder for each notebook.
 LAB_OUTPUTS = STATE / "outputs"

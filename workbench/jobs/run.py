@@ -31,6 +31,7 @@ from workbench.files import folders
 from workbench.jobs import after_run, publishing, runner, slots, trial_runs
 from workbench.jobs import spec as jobspec
 from workbench.jobs.after_run import AfterRun
+from workbench.jobs.effects import RunEffects
 from workbench.jobs.ledger import JobLedger, Outcome, Slot, open_ledger
 from workbench.jobs.output_measures import RunOutput
 from workbench.jobs.parity import checked_parity
@@ -203,6 +204,11 @@ class _SlotRun:
         state = SHADOW_STATE if self.request.role == "shadow" else JOB_STATE
         return state / self.slot.key
 
+    @property
+    def effects(self) -> RunEffects:
+        """Which memory writes of the run last: a shadow's end with it."""
+        return RunEffects(slot=None if self.request.role == "shadow" else self.slot.key)
+
     def trials(self) -> JobRoles:
         """Return the versions on trial beside this run: beside the version that a bare name means."""
         if self.request.role != "production" or "@" in self.request.reference:
@@ -258,6 +264,7 @@ def _worked(attempt: _SlotRun, data: bytes) -> tuple[WorkerResult, Path]:
         journal=str(attempt.journal),
         tenant=attempt.request.tenant, show=attempt.request.show,
     )  # fmt: skip
+    attempt.effects.write(attempt.work)
     beat = Beat(attempt.book, attempt.id, attempt.request.clock)
     seconds = spec.limits.seconds
     result = runner.run(request, python=attempt.ready.python, folder=attempt.work, seconds=seconds, tick=beat)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import os
@@ -21,6 +22,7 @@ from workbench.experiments.batch import ATTEMPTS
 from workbench.experiments.inputs import read
 from workbench.jobs import publishing, runner, trial_runs
 from workbench.jobs import run as jobs
+from workbench.jobs.effects import RunEffects
 from workbench.jobs.ledger import Slot, open_ledger
 from workbench.jobs.runner import WorkerResult
 from workbench.promotion.promote import ReleaseOptions, promote
@@ -41,9 +43,11 @@ class Workers:
         self.held: set[int] = set()
         self.says: dict[int, str] = {}
         self.seconds: dict[int, float] = {}
+        self.slots: dict[int, list[str | None]] = {}
 
     def __call__(self, request, *, python, folder, seconds, tick=lambda: None) -> WorkerResult:
         version = int(Path(request.journal).stem)
+        self.slots.setdefault(version, []).append(RunEffects.read(folder).slot)
         rows = read(Path(request.inputs), tenant=request.tenant)
         self.asked.setdefault(version, []).extend(row.id for row in rows)
         if version in self.error:
@@ -178,6 +182,24 @@ def test_a_version_that_is_named_runs_without_its_canary(root, workers):
     on_trial(root, "canary", share=0.25)
     run(root, reference="answers@1")
     assert list(workers.asked) == [1]
+
+
+# -- memory
+
+
+def test_what_a_canary_writes_belongs_to_the_slot_of_production(root, workers):
+    on_trial(root, "canary", share=0.25)
+    workers.error = {2: UnavailableError("no model", hint="")}  # then production answers its rows, too
+    run(root)
+    run(root, reference="answers@1", replace=True)
+    assert workers.slots == {1: [slot().key] * 2, 2: [slot().key]}
+
+
+def test_what_a_shadow_writes_belongs_to_no_slot(root, workers):
+    on_trial(root, "shadow")
+    run(root, role="shadow")
+    run(root, tenant="acme")
+    assert workers.slots == {1: [dataclasses.replace(slot(), tenant="acme").key], 2: [None]}
 
 
 # -- shadow
