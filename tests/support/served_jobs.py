@@ -102,8 +102,9 @@ def served_repository(root: Path, url: str) -> Path:
 
 
 def order_slot(root: Path, day: int) -> None:
-    """Let a server run the slot of this day of the past, whose schedule did not fire it."""
-    slot = Slot(job="answers", tenant="acme", at=dt.datetime(2026, 10, day, 6, tzinfo=dt.UTC))
+    """Let a server run the slot so many days before October, which its schedule did not fire."""
+    first = dt.datetime(2026, 10, 1, 6, tzinfo=dt.UTC)
+    slot = Slot(job="answers", tenant="acme", at=first - dt.timedelta(days=day))
     assert open_ledger(root, SystemClock()).enqueue(RunOrder(slot=slot, trigger="backfill"))
 
 
