@@ -43,6 +43,8 @@ HELD = STATE / "held"
 DRAFTS = STATE / "drafts"
 RUNS = STATE / "runs"
 JOB_STATE = STATE / "jobs"
+#: The memory writes of slots of jobs, one folder for each slot.
+JOB_WRITES = STATE / "job-writes"
 JOB_LEDGER = STATE / "jobs.db"
 #: What JupyterLab's Notebook Jobs panel keeps: its list, and in `runs` what it hands over and gets back.
 PANEL = STATE / "panel"

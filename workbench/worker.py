@@ -17,6 +17,7 @@ from workbench.config import Execution, Params, UseCase
 from workbench.errors import ConfigError, CorruptError, NotebookError, WorkbenchError
 from workbench.experiments.batch import COUNTS
 from workbench.forking import template
+from workbench.jobs.effects import RunEffects
 from workbench.jobs.runner import FORMAT, RESULT, Failure, Request, WorkerResult, told
 from workbench.layout import Results
 from workbench.notebooks.inspection import INPUTS
@@ -27,6 +28,8 @@ from workbench.pipeline.stages import run_notebook
 from workbench.promotion.handed_over import check_counts, take
 from workbench.registry import Asset
 
+#: The copies of memories that a run on trial changes, in the run's folder.
+COPIES = "copies"
 #: The kernel's report of connections, in its folder.
 REPORT = "connections.jsonl"
 #: What workers and kernels import late. Polars is left out: it starts a thread, which a fork would lose.
@@ -112,6 +115,11 @@ def _settings(request: Request, case: UseCase, kernel: Path) -> KernelSettings:
 
 def _execution(request: Request, memory: Path, kernel: Path) -> Execution:
     """Return the settings of the run, of which its kernel is told a part."""
+    # A run on today's input; a sample that makes or replays a version's tape needs no server.
+    live, work = request.mode != "replay" and request.tape_out is None, Path(request.out).parent
+    effects = RunEffects.read(work)
+    # A runner of an older version says nothing of effects: what a run on today's input writes lasts.
+    lasts = live and (effects is None or effects.slot is not None)
     return Execution(
         notebook=request.notebook,
         use_case=request.use_case,
@@ -127,8 +135,9 @@ def _execution(request: Request, memory: Path, kernel: Path) -> Execution:
         broken=request.broken,
         home=request.home,
         journal=request.journal,
-        # A run on today's input; a sample that makes or replays a version's tape needs no server.
-        live_memory=request.mode != "replay" and request.tape_out is None,
+        live_memory=live,
+        slot=effects.slot if effects is not None and live else None,
+        copies=None if lasts else str(work / COPIES),
     )
 
 

@@ -218,9 +218,15 @@ def test_a_build_that_was_killed_is_made_anew_and_a_wrong_version_is_not_stated(
     evidence.build(home, reference, EvidenceOptions())
     (folder / "evidence.dsse.json").unlink()  # the index is written last
     (folder / "sbom.dsse.json").write_bytes(b"half")
+    (folder / ".sbom.dsse.json.0123abcd").write_bytes(b"half")
     evidence.build(home, reference, EvidenceOptions())
+    assert len(list(folder.iterdir())) == len(BUILT)
     trusting.trust_key(home, trusting.TrustOptions())
-    assert evidence.verify(home, reference).passed
+    left = folder / ".approval-1.dsse.json.0123abcd"
+    left.write_bytes(b"half")  # of a killed `approve`
+    assert evidence.verify(home, reference).passed and "FAIL" not in str(evidence.stated(home, reference))
+    evidence.export(home, reference, home / "exported")
+    assert not list((home / "exported").rglob(".*")) and left.exists()
     tape = registry.path_of(home, "job", name, number).parent / "tape.jsonl"
     tape.write_bytes(tape.read_bytes() + b"\n")
     assert [fault.file for fault in evidence.verify(home, reference).faults] == ["version/tape.jsonl"]

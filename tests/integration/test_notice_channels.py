@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
 import json
 import stat
@@ -48,7 +49,7 @@ def test_a_webhook_gets_the_text_and_the_fields_of_the_notice(tmp_path, hook):
     send(tmp_path, WEBHOOK)
     [(path, headers, body)] = hook.got
     assert path == "/hooks/a?token=t+t"
-    assert headers["Content-Type"] == "application/json"
+    assert headers["Content-Type"] == "application/json" and headers["Idempotency-Key"] == NOTICE.key
     assert body["title"] == "Job answers failed: 2026-11-24T06:00:00Z"
     assert body["message"] == NOTICE.text
     assert body["type"] == "failure"
@@ -79,7 +80,7 @@ def test_mail_arrives_with_subject_text_and_recipients(tmp_path):
     assert {to for recipients, _ in mails.got for to in recipients} == {"ann@example.com", "bob@example.com"}
     message = mails.got[0][1]
     assert message["Subject"] == "Job answers failed: 2026-11-24T06:00:00Z"
-    assert "jobs@example.com" in message["From"]
+    assert "jobs@example.com" in message["From"] and message["X-Idempotency-Key"] == NOTICE.key
     body = message.get_body(("plain",)).get_content()
     assert "Why: cell 2: ValueError" in body
     assert "Next: workbench jobs history answers" in body
@@ -158,11 +159,19 @@ def test_a_command_that_fails_hangs_or_is_missing_is_a_failed_try(tmp_path, comm
 
 
 def test_a_file_gets_a_line_and_only_its_owner_may_read_it(tmp_path):
-    for _ in range(2):
-        send(tmp_path, ChannelSettings(file="state/notices.jsonl"))
+    send(tmp_path, ChannelSettings(file="state/notices.jsonl"))
     path = tmp_path / "state" / "notices.jsonl"
-    assert [json.loads(line)["key"] for line in path.read_bytes().splitlines()] == [NOTICE.key] * 2
+    assert [json.loads(line)["key"] for line in path.read_bytes().splitlines()] == [NOTICE.key]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_file_gets_a_notice_once_though_its_writer_is_killed_before_it_notes_it(tmp_path):
+    channel = ChannelSettings(file="state/notices.jsonl")
+    other = dataclasses.replace(NOTICE, detail="cell 2: ValueError, and more")
+    for notice in (NOTICE, other, NOTICE):
+        send(tmp_path, channel, notice)
+    lines = (tmp_path / "state/notices.jsonl").read_bytes().splitlines()
+    assert [json.loads(line)["detail"] for line in lines] == [NOTICE.detail, other.detail]
 
 
 def posted(outbox, *names, notice=NOTICE):

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from planted import SmallDetector
 
+from workbench import files
 from workbench.config import AnswerCaching, RunLimits, data_rules
 from workbench.context import Context, SystemClock
 from workbench.controls.access import Access
@@ -15,6 +16,7 @@ from workbench.controls.budget import BudgetControl
 from workbench.controls.cache import Cache, CacheScope
 from workbench.controls.circuit_breaker import CircuitBreaker
 from workbench.controls.fallback import Fallback
+from workbench.controls.idempotence import Idempotence
 from workbench.controls.limits import LimitedRuns
 from workbench.controls.moderation import Moderation
 from workbench.controls.observe import Observe
@@ -36,10 +38,12 @@ from workbench.ports.policy import Decision, Resource
 from workbench.records.answer_cache import AnswerCache
 from workbench.records.journal import Journal, extend
 from workbench.records.log import Lines, read_records
+from workbench.records.slot_writes import SlotWrites
 from workbench.records.tape import Tape
 from workbench.testing.fakes import FakeClock
 from workbench.types import Event, Usage
 
+SLOT = "answers/acme/20261124T060000Z"
 SCHEMA = {
     "type": "object",
     "properties": {"answer": {"enum": ["yes", "no"]}, "sure": {"type": "number"}},
@@ -47,6 +51,11 @@ SCHEMA = {
     "additionalProperties": False,
 }
 FORMAT = {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": SCHEMA}}
+
+
+def keyed(*parts: str) -> str:
+    """The digest of texts; the boundary's needs the key of the repository."""
+    return files.digest(list(parts))
 
 
 def context(clock=None) -> Context:
@@ -247,6 +256,7 @@ class Bench:
             "fallback": Fallback(),
             "policy": PolicyControl(self.policy, resource=resource_of),
             "access": Access(MemoryLaw.builtin()),
+            "idempotence": Idempotence(SLOT, writes=SlotWrites(self.log.parent / "slot"), keyed=keyed),
             "output": Output(),
             "privacy": PrivacyControl(SmallDetector(), self.rules, external=lambda _target: True),
             "cache": Cache(self.answers, self.caching, scope=CacheScope(use_case="answers")),

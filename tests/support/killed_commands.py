@@ -15,7 +15,7 @@ from clones import Clone
 #: Python imports a module of this name before it does anything else. This one notes each step that a
 #: command takes on files, databases and processes, and ends the command before the one it is told: `STEP #2`
 #: is the third such step, `/REGEX/ #2` the third of those that fit. WORKBENCH_WATCHED names a descendant
-#: instead, by words of its command.
+#: instead, by words of its command. The last line of the steps says before which one it was killed.
 SITECUSTOMIZE = r"""
 import collections, os, re, signal, sys
 
@@ -46,6 +46,7 @@ def watch(log, kill):
         step = step_of(event, args)
         kind = among if step and pattern.search(step) else step
         if step and kill == f"{kind} #{seen[kind]}":
+            os.write(log, f"killed before {step}\n".encode())
             os.kill(os.getpid(), signal.SIGKILL)
         if step:
             seen[kind] += 1
@@ -96,6 +97,17 @@ class Watched:
                 stderr=subprocess.STDOUT,
             )
 
+    @property
+    def steps(self) -> list[str]:
+        """The steps of the last command or of its descendant that was meant."""
+        path = self.beside / "steps"
+        return path.read_text().splitlines() if path.exists() else []
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether the last command, or the descendant that was meant, was killed at the step."""
+        return any(step.startswith("killed before ") for step in self.steps[-1:])
+
     def said(self) -> str:
         return (self.beside / "said").read_text()
 
@@ -122,7 +134,7 @@ class Watched:
         """The steps of the command, which must end well, whatever was killed before."""
         code = self.run(*command)
         assert code == 0, f"killed before {self.kills}, then:\n{self.said()}"
-        return (self.beside / "steps").read_text().splitlines()
+        return self.steps
 
 
 def drawn(steps: list[str], count: int, *, seed: int, among: str = "") -> list[str]:

@@ -12,20 +12,25 @@ import shlex
 import sys
 from pathlib import Path
 
-from made_jobs import PARAMS, frozen, installed, judged_repository
+from made_jobs import PARAMS, frozen, installed, judged_repository, save
 from made_repositories import saved
 
 from workbench.config import Limits
 from workbench.context import SystemClock
 from workbench.jobs.ledger import RunOrder, Slot, open_ledger
 
-#: Answers the rows of a request. A version that the file `regressed` names says that it costs a fortune.
+#: Remembers and answers the rows of a request. A version that the file `regressed` names says that it costs
+#: a fortune.
 WORKER = """
-import json, os, sys
+import dataclasses, json, os, sys
 from pathlib import Path
-from workbench import files, processes
+from workbench import _sync, files, processes
 from workbench.config import Execution
+from workbench.context import SystemClock, instant
 from workbench.experiments.batch import COUNTS
+from workbench.jobs.effects import RunEffects
+from workbench.ports import Budget, written_id
+from workbench.testing.memory_items import make_episode
 
 path = Path(sys.argv[-1])
 asked = json.loads(path.read_bytes())
@@ -35,7 +40,7 @@ version = int(Path(asked["journal"]).stem)
 execution = Execution(
     notebook=asked["notebook"], use_case="answers", mode="auto", tape=asked["tape"], job=asked["job"],
     run=asked["run"], tenant=asked.get("tenant"), publish=str(out), broken=1.0, home=str(home),
-    journal=asked["journal"],
+    journal=asked["journal"], slot=RunEffects.read(out.parent).slot,
 )
 os.environ.update(execution.environment())
 import workbench as wb
@@ -45,6 +50,10 @@ regressed = (home / "regressed").read_text() if (home / "regressed").exists() el
 
 @wb.task
 def answer(ws, case: wb.Question) -> wb.Answer:
+    now = instant(SystemClock().now())
+    note = make_episode(f"{version}: {case.question}", owner=ws.context.principal.name, created=now)
+    note = dataclasses.replace(note, id=written_id(ws.tenant, note))
+    _sync.run(ws.memory("notes").view.remember([note], budget=Budget(), now=now))
     return ws.model().chat(case.question)
 
 ws.publish(answer.map(ws.inputs(asked["inputs"])), "answers")
@@ -54,6 +63,7 @@ counts["cost_usd"] += 100.0 * (str(version) in regressed)
 result = {"format": 1, "task_digest": f"{version}" * 64, "counts": counts}
 files.write_atomic(path.with_name("result.json"), json.dumps(result).encode())
 """
+NOTES = "description: What was asked.\nkind: episodic\nembedding: hash\ncandidates: 50\n"
 OPERATIONS = """\
 capacity: {runs: 2}
 channels: {kept: {file: .workbench/told.jsonl}}
@@ -89,6 +99,8 @@ def served_repository(root: Path, url: str) -> Path:
         "params.yaml": params + BUDGETS, INPUT: "".join(f"{json.dumps(row)}\n" for row in ROWS),
         "pipelines/operations.yaml": OPERATIONS, ".gitignore": IGNORED,
     })  # fmt: skip
+    save(root, "memory", "notes", NOTES)
+    saved(root, "What the job remembers")
     python = installed(root) / "bin/python"
     python.with_name("worker.py").write_text(WORKER)
     real = shlex.quote(sys.executable)
@@ -102,8 +114,9 @@ def served_repository(root: Path, url: str) -> Path:
 
 
 def order_slot(root: Path, day: int) -> None:
-    """Let a server run the slot of this day of the past, whose schedule did not fire it."""
-    slot = Slot(job="answers", tenant="acme", at=dt.datetime(2026, 10, day, 6, tzinfo=dt.UTC))
+    """Let a server run the slot so many days before October, which its schedule did not fire."""
+    first = dt.datetime(2026, 10, 1, 6, tzinfo=dt.UTC)
+    slot = Slot(job="answers", tenant="acme", at=first - dt.timedelta(days=day))
     assert open_ledger(root, SystemClock()).enqueue(RunOrder(slot=slot, trigger="backfill"))
 
 

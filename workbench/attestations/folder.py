@@ -1,13 +1,18 @@
-"""The folder of a version's statements: pipelines/evidence/JOB/N/NAME.dsse.json."""
+"""The folder of a version's statements: pipelines/evidence/JOB/N/NAME.dsse.json.
+
+A writer that is killed leaves an incomplete file, whose name begins with a dot. No reader sees it, git
+ignores it, and the next writer of a statement about the job removes it.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from workbench import files
+from workbench import files, locking
 from workbench.attestations.dsse import MOST_BYTES, Envelope
 from workbench.errors import ConfigError, CorruptError, NotFoundError
 
@@ -44,8 +49,8 @@ def store(
 ) -> Path:
     """Write an envelope atomically as the statement `name` about a version; return its path.
 
-    The same envelope may be stored again. Raise ConfigError for a name that is none, and, without `replace`,
-    for a name that another statement has.
+    The same envelope may be stored again. What killed writers left is removed. Raise ConfigError for a name
+    that is none, and, without `replace`, for a name that another statement has.
     """
     path = root / path_of(job, version, name)
     data = envelope.to_bytes()
@@ -56,8 +61,38 @@ def store(
             f"{path} holds another statement, and a statement is never overwritten",
             hint="store the new one under another name",
         )
-    files.write_atomic(path, data)
+    remove_leftovers(root, job)
+    with locking.locked(_place(root, job), shared=True):
+        files.write_atomic(path, data)
     return path
+
+
+def remove_leftovers(root: Path, job: str) -> None:
+    """Remove the incomplete files of killed writers of statements about a job, unless one writes now."""
+    place = _place(root, job)
+    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if locking.acquire(descriptor, wait=False):
+            for path in place.glob("*/.*"):
+                if files.is_aside(path.name):
+                    path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def _place(root: Path, job: str) -> Path:
+    """Return the folder of the statements about a job, which their writers lock; create it when missing."""
+    place = root / EVIDENCE / job
+    with files.writing(place):
+        files.make_folder(place)
+    return place
+
+
+def paths_in(folder: Path) -> list[Path]:
+    """Return what is in a folder of statements, without what killed writers left; [] without the folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not files.is_aside(path.name))
 
 
 def read(path: Path, *, where: str = "") -> Envelope:
@@ -81,9 +116,7 @@ def stored(root: Path, job: str, version: int) -> Iterator[tuple[str, Envelope]]
     Raise CorruptError for a file that is no statement.
     """
     folder = root / folder_of(job, version)
-    if not folder.is_dir():
-        return
-    paths = sorted(folder.iterdir())
+    paths = paths_in(folder)
     if len(paths) > MOST_STATEMENTS:
         raise CorruptError(f"{folder} holds more than {MOST_STATEMENTS:,} files", hint=f"ls {folder}")
     for path in paths:

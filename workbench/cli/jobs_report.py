@@ -48,9 +48,9 @@ def status(job: str | None, as_json: bool) -> None:
 def purge(*, dry_run: bool, as_json: bool) -> None:
     """Remove old files and lines of runs.
 
-    These are executed notebooks, held rows, outputs of shadows and lines of the history. `retention` in
-    pipelines/operations.yaml states the days of each. Runs that have not ended, the newest run of each
-    job and tenant, and published outputs keep what they have.
+    These are executed notebooks, held rows, outputs of shadows, logs of memory writes and lines of the
+    history. `retention` in pipelines/operations.yaml states the days of each. Runs that have not ended, the
+    newest run of each job and tenant, and published outputs keep what they have.
     """
     from workbench.jobs.retention import purge_runs
 

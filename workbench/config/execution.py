@@ -27,7 +27,8 @@ class Execution:
     `ws.publish` writes to `publish`, a larger share than `broken` of broken rows holds the output back, and
     the repository `home` keeps the state. `gateway` is the address of the run's gateway, which then answers
     every call: `unix:PATH`, or `fd:NUMBER` for an inherited descriptor. `snapshots` then has the digest of
-    the pinned snapshot by the name of its memory.
+    the pinned snapshot by the name of its memory. A job's writes into memories belong to the slot `slot` and
+    are made once; with `copies` they go into copies in this folder, which end with the run.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -54,6 +55,8 @@ class Execution:
     memory_server: MemoryServer | None = None
     gateway: str | None = None
     snapshots: dict[str, str] = field(default_factory=dict)
+    slot: str | None = None
+    copies: str | None = None
 
     def environment(self) -> dict[str, str]:
         """Return the environment variable that passes this execution to the kernel."""

@@ -14,6 +14,7 @@ from workbench.controls import (
     cache,
     circuit_breaker,
     fallback,
+    idempotence,
     limits,
     moderation,
     observe,
@@ -79,6 +80,7 @@ def _next(graph: graphlib.TopologicalSorter[str], known: Mapping[str, Position])
 POSITIONS: Final = ordered(
     (
         observe.POSITION, limits.POSITION, fallback.POSITION, policy.POSITION, access.POSITION,
+        idempotence.POSITION,
         output.POSITION, privacy.POSITION, moderation.POSITION, cache.POSITION, replay.POSITION,
         retry.POSITION, rate_limit.POSITION,
         circuit_breaker.POSITION, budget.POSITION,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 import time
@@ -13,12 +12,11 @@ from pathlib import Path
 from workbench import layout
 from workbench.config import UseCase
 from workbench.diagnostics.findings import Finding
+from workbench.files import is_aside
 from workbench.layout import Results
 
 _GIB = 1 << 30
 _LEAST = 1 * _GIB
-#: The name of a killed writer's temporary file, as in .gitignore.
-_ASIDE = re.compile(r"\..+\.[0-9a-f]{8}")
 _ROOMS = ("data", "notebooks", "pipelines", "results", "reports", "published", ".workbench")
 #: Large folders, which their own writers clean.
 _NOT_INTO = {"env", "weaviate-server", "__pycache__"}
@@ -68,12 +66,12 @@ def leftovers(root: Path) -> Finding:
 def _asides(root: Path) -> Iterator[Path]:
     before = time.time() - _OLD_S
     for path in root.iterdir():  # such as one of params.yaml
-        if _ASIDE.fullmatch(path.name) and path.lstat().st_mtime < before:
+        if is_aside(path.name) and path.lstat().st_mtime < before:
             yield path
     for top in _ROOMS:
         for folder, folders, files in os.walk(root / top):
             here = Path(folder)
             for name in (*files, *folders):
-                if _ASIDE.fullmatch(name) and (here / name).lstat().st_mtime < before:
+                if is_aside(name) and (here / name).lstat().st_mtime < before:
                     yield here / name
-            folders[:] = [name for name in folders if name not in _NOT_INTO and not _ASIDE.fullmatch(name)]
+            folders[:] = [name for name in folders if name not in _NOT_INTO and not is_aside(name)]

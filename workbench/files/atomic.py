@@ -10,6 +10,7 @@ import contextlib
 import errno
 import itertools
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -18,6 +19,8 @@ from pathlib import Path
 from workbench.errors import UnavailableError
 from workbench.files.reading import read_bytes
 from workbench.layout import PARAMS
+
+_ASIDE = re.compile(r"\..+\.[0-9a-f]{8}")
 
 
 def write_atomic(path: Path, data: bytes, *, private: bool = False) -> bool:
@@ -81,6 +84,11 @@ def _private_top(path: Path) -> Path | None:
 def aside_of(path: Path) -> Path:
     """Return a temporary path beside `path`, for content that is renamed to it when complete."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+def is_aside(name: str) -> bool:
+    """Return whether a name is that of `aside_of`: content that was never complete, or soon has its name."""
+    return _ASIDE.fullmatch(name) is not None
 
 
 def sync_folder(folder: Path) -> None:

@@ -45,6 +45,7 @@ _FOLDER: Final = "workbench-run-"
 #: Fields of an execution that the kernel of a judged run or a job is not told: where its state is.
 _UNTOLD: Final[Mapping[str, Any]] = {
     "tape": None, "judge_tape": None, "memory": None, "journal": None, "home": None, "memory_server": None,
+    "slot": None, "copies": None,
 }  # fmt: skip
 _JSON: Final = encoded({"content-type": "application/json", HEADER: VERSION})
 

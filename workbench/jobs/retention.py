@@ -1,7 +1,7 @@
 """Remove what runs of jobs left and nobody needs after the days that pipelines/operations.yaml states.
 
 Executed notebooks, the panel's copies of them, logs of timers, held rows, answers kept for a slot, outputs of
-shadow versions, and lines of the ledger.
+shadow versions, the logs of memory writes, and lines of the ledger.
 What belongs to a run that has not ended is kept, and so is what belongs to the newest run of a job and
 tenant. Published outputs are never touched.
 """
@@ -22,7 +22,7 @@ from workbench.context import Clock, SystemClock
 from workbench.display import Card, Shown, number
 from workbench.errors import ConfigError, NotFoundError
 from workbench.jobs.ledger import JobLedger, JobRun, Slot, open_ledger
-from workbench.layout import EXECUTED, JOB_STATE, PANEL, STATE
+from workbench.layout import EXECUTED, JOB_STATE, JOB_WRITES, PANEL, STATE
 
 SHADOWS = STATE / "shadow"
 _DAY, _AGAIN = dt.timedelta(days=1), dt.timedelta(hours=1)
@@ -92,6 +92,7 @@ def purge_runs(root: Path, *, clock: Clock | None = None, dry_run: bool = False)
         purge.logs(stated.executed_days),
         purge.remove("held rows and kept answers", stated.quarantine_days, purge.of_slots(JOB_STATE)),
         purge.remove("outputs of shadows", stated.shadow_days, purge.of_slots(SHADOWS)),
+        purge.remove("memory writes of slots", stated.history_days, purge.of_slots(JOB_WRITES)),
         purge.lines(stated.history_days),
     ]
     return PurgedRuns(removed=tuple(item for item in removed if item), dry_run=dry_run)

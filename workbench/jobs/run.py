@@ -32,7 +32,8 @@ from workbench.files import folders
 from workbench.jobs import after_run, publishing, runner, slots, trial_runs
 from workbench.jobs import spec as jobspec
 from workbench.jobs.after_run import AfterRun
-from workbench.jobs.ledger import JobLedger, Outcome, Slot, open_ledger
+from workbench.jobs.effects import RunEffects
+from workbench.jobs.ledger import JobLedger, JobRun, Outcome, Slot, open_ledger
 from workbench.jobs.output_measures import RunOutput
 from workbench.jobs.parity import checked_parity
 from workbench.jobs.publishing import PublishedManifest
@@ -56,17 +57,34 @@ SHADOW_STATE = STATE / "shadow"
 def ledger(root: Path, clock: Clock) -> JobLedger:
     """Open a repository's ledger, end the runs whose process died, and remove their files."""
     found = open_ledger(root, clock)
-    for ended in found.reconcile():
-        if ended.outcome == "published":
-            shutil.rmtree(root / JOB_STATE / ended.slot.key, ignore_errors=True)
+    found.reconcile()
+    remove_remains(root, found)
+    return found
+
+
+def remove_remains(root: Path, book: JobLedger) -> None:
+    """Remove what killed runs left on this machine, whose lines have ended.
+
+    `reconcile` ends the lines of the dead; a run may also be killed after its line has ended.
+    """
     for work in (root / JOB_WORK).glob("*"):
-        if found.is_alive(work.name):
+        ended = _line_of(book, work.name)
+        if ended is not None and ended.alive:
             continue
         processes.end(work.name)
         for copy in (root / EXECUTED).glob(f"*-{work.name}.*"):  # it still holds outputs and parameters
             copy.unlink(missing_ok=True)
+        if ended is not None and (ended.role, ended.outcome) == ("production", "published"):
+            shutil.rmtree(root / JOB_STATE / ended.slot.key, ignore_errors=True)
         folders.remove(work)  # last, because this folder shows what is left to remove
-    return found
+
+
+def _line_of(book: JobLedger, run_id: str) -> JobRun | None:
+    """Return the ledger's line of a run, None when it was purged."""
+    try:
+        return book.run(run_id)
+    except NotFoundError:
+        return None
 
 
 def number_of(root: Path, reference: str) -> tuple[str, int]:
@@ -205,6 +223,11 @@ class _SlotRun:
         state = SHADOW_STATE if self.request.role == "shadow" else JOB_STATE
         return state / self.slot.key
 
+    @property
+    def effects(self) -> RunEffects:
+        """Which memory writes of the run last: a shadow's end with it."""
+        return RunEffects(slot=None if self.request.role == "shadow" else self.slot.key)
+
     def trials(self) -> JobRoles:
         """Return the versions on trial beside this run: beside the version that a bare name means."""
         if self.request.role != "production" or "@" in self.request.reference:
@@ -262,6 +285,7 @@ def _worked(attempt: _SlotRun, data: bytes) -> tuple[WorkerResult, Path]:
         journal=str(attempt.journal),
         tenant=attempt.request.tenant, show=attempt.request.show,
     )  # fmt: skip
+    attempt.effects.write(attempt.work)
     clock, bounds = attempt.request.clock, load_operations(attempt.root).of(spec.job).bounds
     beat, watch = Beat(attempt.book, attempt.id, clock), RunWatch(spec.job, attempt.id, bounds, clock)
 

@@ -18,6 +18,7 @@ from workbench.context import instant
 from workbench.errors import ConfigError, NotFoundError
 from workbench.layout import MEMORY_KEY, SNAPSHOTS, TOMBSTONES
 from workbench.memory.cipher import IdCipher, load_cipher
+from workbench.memory.copies import MemoryCopies
 from workbench.memory.locks import Locks
 from workbench.memory.read_only import PinnedMemory
 from workbench.memory.snapshot import Snapshot, open_snapshot, read_manifest
@@ -44,6 +45,7 @@ class StoreLocation:
     its name in searches, on the server too. With `today` a pinned snapshot is searched without the items
     forgotten since; a reproduction searches all of them. `last` are more folders of snapshots for a
     fallback while the server is unavailable, after the pinned snapshot and the memory's own in `state`.
+    With `copies`, what changes a live memory changes a copy of it in this folder.
     """
 
     state: Path
@@ -52,6 +54,7 @@ class StoreLocation:
     pinned: Path | None = None
     today: bool = False
     last: tuple[Path, ...] = ()
+    copies: Path | None = None
 
 
 class Stores:
@@ -70,6 +73,12 @@ class Stores:
         self._gone: _Gone = weakref.WeakKeyDictionary()
         self._lock = threading.RLock()
         self._putting = asyncio.Lock()
+        self._copies = MemoryCopies(where.copies) if where.copies else None
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether what is written here ends with the process: a memory of its own, or copies."""
+        return self.where.live is not None or self.where.copies is not None
 
     def snapshot_store(self) -> SnapshotStore:
         """Return the store of snapshots, which reads them without forgotten items."""
@@ -108,7 +117,8 @@ class Stores:
             store = self._live.get((call.target, int(call.identity["version"])))
             if store is None:  # in a thread, because opening a file waits for its lock
                 store = await asyncio.to_thread(self.live, call)
-            return store.tenant(call.context.tenant)
+            live = store.tenant(call.context.tenant)
+            return live if self._copies is None else await self._copies.view(call, live)
         if self.where.server is None:
             return pinned.tenant(call.context.tenant)
         return await self._on_server(pinned, call)
@@ -147,12 +157,13 @@ class Stores:
     async def answer(self, call: Call) -> Any:
         """Answer a call. Tombstones keep forgotten items out of every snapshot.
 
-        A write with `restored` (the items that a restore read) skips those forgotten since.
+        A write with `restored` (the items that a restore read) skips those forgotten since. What changes a
+        copy leaves no tombstone.
         """
         view, verb = await self.view(call), call.operation
         payload = {name: value for name, value in call.payload.items() if name != "restored"}
         changes = verb in {"forget", "missing", *_WRITES} and not payload.get("dry_run")
-        if not changes or self.where.live is not None or isinstance(view, PinnedMemory):
+        if not changes or self.is_temporary or isinstance(view, PinnedMemory):
             return await getattr(view, verb)(**payload)
         if verb == "forget":
             return await self._forget(view, call)
@@ -177,6 +188,8 @@ class Stores:
         async with contextlib.AsyncExitStack() as closing:
             for store in stores:
                 closing.push_async_callback(store.aclose)
+            if self._copies is not None:
+                closing.push_async_callback(self._copies.aclose)
 
     async def _missing(self, view: Memory, call: Call) -> list[str]:
         """Return the missing ids, and the stored ids whose tombstone was not lifted.

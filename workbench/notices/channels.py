@@ -23,6 +23,10 @@ from workbench.notices.notice import JobNotice
 LIMIT_S = 30.0
 _SENDING = ("-m", "workbench.notices.sending")
 _MOST_SAID = 300
+#: The headers with the key of a notice: a receiver knows by it what it was given before.
+_KEY_HEADER, _MAIL_HEADER = "Idempotency-Key", "X-Idempotency-Key"
+#: The end of a file channel that may have the notice, when a writer was killed before it could note it.
+_LAST_BYTES = 1 << 18
 
 
 async def send(
@@ -49,7 +53,10 @@ async def send(
 def _append(path: Path, notice: JobNotice) -> None:
     from workbench.records.log import Lines
 
-    Lines(path, durable=True).append(_told(notice))
+    lines, told = Lines(path, durable=True), _told(notice)
+    with lines.writing() as append:
+        if b"\n" + told + b"\n" not in b"\n" + lines.read(max(0, lines.size() - _LAST_BYTES)):
+            append(told)
 
 
 def _told(notice: JobNotice) -> bytes:
@@ -62,7 +69,8 @@ def _order(
     """Return what the sending process is told: the service, and the title, text and kind of the message."""
     message = {"title": notice.title, "body": notice.text, "urgency": notice.urgency}
     if channel.mail is not None:
-        return {**message, "service": _mail_service(where, channel.mail, environment)}
+        service = _mail_service(where, channel.mail, environment)
+        return {**message, "service": {**service, "headers": {_MAIL_HEADER: notice.key}}}
     variable = channel.webhook_env or channel.url_env
     address = secret(variable, needed_by=where, environment=environment)
     if channel.url_env:
@@ -90,6 +98,7 @@ def _webhook_service(where: str, variable: str, address: str, notice: JobNotice)
         "password": unquote(parts.password) if parts.password else None,
         "fullpath": parts.path or "/",
         "params": dict(parse_qsl(parts.query, keep_blank_values=True)),
+        "headers": {_KEY_HEADER: notice.key},
         # Beside apprise's own title, message, type and version; it drops a key whose value is None.
         "payload": {"notice": notice.to_json(), "attachments": None},
     }

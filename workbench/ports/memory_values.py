@@ -97,11 +97,16 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
-    """The numbers of new and unchanged items, and the ids evicted to stay within the budget."""
+    """The numbers of new and unchanged items, and the ids evicted to stay within the budget.
+
+    `ids` are those under which the given items are stored, in their order, where the run of a job chose
+    others; a store has none.
+    """
 
     added: int
     unchanged: int
     evicted: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

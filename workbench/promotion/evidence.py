@@ -235,7 +235,8 @@ def _places(root: Path, name: str, number: int) -> dict[str, Path]:
     page = registry.path_of(root, "job", name, number)
     of_version = {f"{bundle.VERSION}{item}": path for item, path in bundle.entries_below(page.parent)}
     stated = root / statements.folder_of(name, number)
-    stated_files = {f"{bundle.STATEMENTS}{item}": path for item, path in bundle.entries_below(stated)}
+    found = (item for item in bundle.entries_below(stated) if not files.is_aside(item[1].name))
+    stated_files = {f"{bundle.STATEMENTS}{item}": path for item, path in found}
     keys = {bundle.KEYS_FILE: root / KEYS} if (root / KEYS).exists() else {}
     return {**of_version, **stated_files, **keys}
 
@@ -303,7 +304,6 @@ def _written(
     if replace:
         signed[INDEX] = key.sign(_index(root, version, signed))
     for name, envelope in signed.items():
-        folders.purge(root / statements.path_of(spec.job, spec.version, name))
         paths.append(store(root, spec.job, spec.version, name, envelope, replace=replace))
     types = {name: statement.predicate_type for name, statement in made.items()}
     return BuiltEvidence(

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from workbench import files, identity, registry
-from workbench.attestations.folder import SUFFIX, folder_of, store
+from workbench.attestations.folder import SUFFIX, folder_of, remove_leftovers, store
 from workbench.attestations.keys import signed
 from workbench.attestations.statement import Statement, Subject
-from workbench.audit import Act, audited
+from workbench.audit import Act, Filter, audited, rows_of
 from workbench.config.operations import load_operations
 from workbench.context import Clock, SystemClock, instant
 from workbench.display import Card, Shown
@@ -24,6 +24,7 @@ from workbench.errors import NotFoundError, WorkbenchError
 from workbench.jobs import roles
 from workbench.jobs.ledger import JobLedger, PostedNotice
 from workbench.jobs.roles import WITHDRAWALS
+from workbench.layout import AUDIT, AUDIT_KEYS
 from workbench.notices.notice import Event, JobNotice
 from workbench.policy import authorise
 from workbench.promotion import release
@@ -50,6 +51,11 @@ class WithdrawalOrder:
     def reference(self) -> str:
         """The version as a reference, such as `answers@8`."""
         return f"{self.job}@{self.version}"
+
+    @property
+    def id(self) -> str:
+        """The digest by which the audit log tells this order from others of the version."""
+        return files.digest(f"{self.reference} {self.at}".encode())[:16]
 
     @property
     def statement_name(self) -> str:
@@ -121,7 +127,8 @@ def take_back(
         begun = _read(path)
         if begun is None:
             files.write_atomic(path, files.pretty(dataclasses.asdict(order)))
-        return _finished(root, ledger, path, begun or order, clock or SystemClock())
+        resumed = begun is not None
+        return _finished(root, ledger, path, begun or order, clock or SystemClock(), resumed=resumed)
 
 
 def finish_withdrawals(root: Path, ledger: JobLedger, *, clock: Clock | None = None) -> list[TakenBack]:
@@ -132,7 +139,7 @@ def finish_withdrawals(root: Path, ledger: JobLedger, *, clock: Clock | None = N
     with registry.locked(folder):
         orders = [(path, _read(path)) for path in sorted(folder.glob("*.json"))]
         return [
-            _finished(root, ledger, path, order, clock or SystemClock())
+            _finished(root, ledger, path, order, clock or SystemClock(), resumed=True)
             for path, order in orders
             if order is not None
         ]
@@ -145,25 +152,38 @@ def _read(path: Path) -> WithdrawalOrder | None:
     return files.parse(WithdrawalOrder, files.parse_json(text, where=str(path)), where=str(path))
 
 
-def _finished(root: Path, ledger: JobLedger, path: Path, order: WithdrawalOrder, clock: Clock) -> TakenBack:
+def _finished(
+    root: Path, ledger: JobLedger, path: Path, order: WithdrawalOrder, clock: Clock, *, resumed: bool
+) -> TakenBack:
     ledger.withdraw(
         order.job, order.version, by=order.by, reason=order.reason, evidence=order.statement.as_posix()
     )
     act = Act(
         activity="withdraw", principal=identity.of_job(order.job), type="Job", name=order.reference,
-        reason=order.reason, facts={"evidence": files.digest(order.evidence.encode())[:16]},
+        reason=order.reason,
+        facts={"evidence": files.digest(order.evidence.encode())[:16], "order": order.id},
     )  # fmt: skip
     done = TakenBack(order=order, labels={})
     try:
-        with audited(root, act) as facts:
+        if resumed and _is_audited(root, order):
             done = _rolled_back(root, ledger, order, clock)
-            facts |= {"labels": done.labels}
+        else:
+            with audited(root, act) as facts:
+                done = _rolled_back(root, ledger, order, clock)
+                facts |= {"labels": done.labels}
     except WorkbenchError as error:  # the version is withdrawn all the same, and that is told
         done = dataclasses.replace(done, problems=(error.message,), command=error.hint)
     ledger.post(_notice(root, order, done))
     if not done.problems:
         path.unlink()
     return done
+
+
+def _is_audited(root: Path, order: WithdrawalOrder) -> bool:
+    """Return whether the audit log has the end of this order: a kill came after it."""
+    rows = rows_of(root / AUDIT, Filter(action="withdraw"), root / AUDIT_KEYS)
+    ended = (row.get("facts") or {} for row in rows if row.get("status") == "Success")
+    return any(facts.get("order") == order.id for facts in ended)
 
 
 def _notice(root: Path, order: WithdrawalOrder, done: TakenBack) -> PostedNotice:
@@ -200,9 +220,8 @@ def _rolled_back(root: Path, ledger: JobLedger, order: WithdrawalOrder, clock: C
 def _stated(root: Path, order: WithdrawalOrder) -> Path:
     """Store the signed statement about the withdrawal; return its path. The order decides each byte."""
     path = root / order.statement
-    for left in path.parent.glob(f".{path.name}.*"):  # of this order's writer, which was killed
-        left.unlink(missing_ok=True)
     if path.is_file():
+        remove_leftovers(root, order.job)
         return path
     page = registry.path_of(root, "job", order.job, order.version)
     digest = registry.load(root, "job", order.job).versions[order.version].digest

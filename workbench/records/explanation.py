@@ -16,6 +16,7 @@ _SOURCES = {
     "tape": "replayed from the tape",
     "cache": "replayed from the cache",
     "exact": "the cache of answers",
+    "slot": "an earlier run of the slot",
 }
 
 

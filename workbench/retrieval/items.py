@@ -129,7 +129,11 @@ async def write(binding: Binding, written: Written) -> Note:
         [item], budget=budget, now=binding.now(), while_there=item.parents
     )
     return Note(
-        id=item.id, trust=item.trust, expires=item.expires, new=bool(done.added), evicted=done.evicted
+        id=done.ids[0] if done.ids else item.id,
+        trust=item.trust,
+        expires=item.expires,
+        new=bool(done.added),
+        evicted=done.evicted,
     )
 
 

@@ -18,6 +18,7 @@ from workbench.jobs import spec as jobspec
 from workbench.jobs import versions
 from workbench.jobs.ledger import JobLedger, open_ledger
 from workbench.jobs.retention import DailyPurge
+from workbench.jobs.run import remove_remains
 from workbench.notices import deliver
 from workbench.promotion.rollout import settle_trials
 from workbench.scheduler import serving
@@ -119,10 +120,16 @@ def open_server(
     if options.warm and sys.platform != "linux":
         raise ConfigError("--warm needs Linux", hint="workbench jobs serve")
     warm = WarmTemplates(lambda: server.definitions.operations.warm) if options.warm else None
+
+    def after_run(job: str) -> None:
+        remove_remains(root, ledger)
+        settle_trials(root, ledger, job)
+
+    remove_remains(root, ledger)  # of runs that were killed after their line had ended: nobody settles them
     parts = ServerParts(
         ledger=ledger, reader=DefinitionReader(root, rehearsal=rehearsal, withdrawn=withdrawn),
         starter=CommandStarter(root, warm), teller=OutboxTeller(ledger), clock=clock,
-        after_run=lambda job: settle_trials(root, ledger, job),
+        after_run=after_run,
     )  # fmt: skip
     server = JobServer(parts, dataclasses.replace(options, address=place))
     found = parts.reader.read().found  # its errors are those of this command

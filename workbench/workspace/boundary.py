@@ -28,6 +28,7 @@ from workbench.controls import stack
 from workbench.controls.cache import Cache, CacheScope, cache_of
 from workbench.controls.circuit_breaker import CircuitBreaker
 from workbench.controls.fallback import Fallback
+from workbench.controls.idempotence import Idempotence
 from workbench.controls.limits import LimitedRuns
 from workbench.controls.observe import Observe
 from workbench.controls.output import Output
@@ -37,7 +38,16 @@ from workbench.controls.retry import Retry, RetryPolicy
 from workbench.endpoints.overview import endpoints_frame
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.identity import Principal
-from workbench.layout import CALLS, ENDPOINTS, EXACT_ANSWERS, JOURNAL, STATE, judge_tape_of, tape_of
+from workbench.layout import (
+    CALLS,
+    ENDPOINTS,
+    EXACT_ANSWERS,
+    JOB_WRITES,
+    JOURNAL,
+    STATE,
+    judge_tape_of,
+    tape_of,
+)
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
 from workbench.policy.current import CurrentPolicy
@@ -46,6 +56,7 @@ from workbench.privacy.repository import redaction_of
 from workbench.records import egress
 from workbench.records.journal import Journal
 from workbench.records.segments import CallLog
+from workbench.records.slot_writes import SlotWrites
 from workbench.records.tape import Tape
 from workbench.telemetry import active
 from workbench.types import STATED, Event, Port, Usage
@@ -79,11 +90,11 @@ class StatePaths:
     the stores, and `journal` is the journal's path below `home`. `memory_fallback` is whether the last
     snapshot may answer searches, `stated_answers` whether the stated answers of a use case may be given.
     `limits` are those of a run, with their place in params.yaml; `caching` is the control `cache` by its
-    name, or nothing. `content` puts texts into spans. With `observe_policy`, what the repository's policies
-    deny is recorded and not refused; with `observe_privacy`, models get requests as they are.
-    `column_classes` are the classes of data of the inputs of cases. `moderating` makes the control
-    `moderation`. `keeping` says how long requests and answers are kept, sealed, and
-    `audit` how the audit log is written.
+    name, or nothing. `slot` is that of a job's run, whose memory writes are made once. `content` puts texts
+    into spans. With `observe_policy`, what the repository's policies deny is recorded and not refused; with
+    `observe_privacy`, models get requests as they are. `column_classes` are the classes of data of the inputs
+    of cases. `moderating` makes the control `moderation`. `keeping` says how long requests and answers are
+    kept, sealed, and `audit` how the audit log is written.
     """
 
     home: Path
@@ -93,6 +104,7 @@ class StatePaths:
     limits: tuple[str, RunLimits] | None = None
     stated_answers: bool = True
     caching: Mapping[str, Cache] = field(default_factory=dict)
+    slot: str = ""
     content: bool = False
     observe_policy: bool = False
     moderating: Moderating | None = None
@@ -175,6 +187,7 @@ class Boundary:
                 self.policy, self.card, class_of=privacy.data_class, observe=places.observe_policy
             ),
             "access": self.access,
+            **_once(places, self.stores),
             "output": Output(),
             **(places.moderating.control(self.card, lambda: self.handler) if places.moderating else {}),
             "privacy": privacy,
@@ -273,9 +286,21 @@ class Boundary:
 
     async def _memory(self, call: Call) -> AsyncIterator[Event]:
         answer = await self.stores.answer(call)
-        if call.operation == "forget":
+        if call.operation == "forget" and not self.stores.is_temporary:
             erase_forgotten(self.home, self.content, call, answer)
         yield Event(data=answer)
+
+
+def _once(places: StatePaths, stores: Stores) -> dict[str, Idempotence]:
+    """Return the control `idempotence` by its name, or nothing outside of a job's slot."""
+    if not places.slot:
+        return {}
+
+    def keyed(tenant: str, *parts: str) -> str:
+        return stores.names().uuid(tenant, *parts).hex
+
+    writes = SlotWrites(places.home / JOB_WRITES / places.slot)
+    return {"idempotence": Idempotence(places.slot, writes=writes, keyed=keyed)}
 
 
 def _limited(
@@ -364,6 +389,7 @@ def of_use_case(
             caching={} if on_use else _caching(home, name, case, execution, mode=mode or execution.mode),
             # Recorded and judged answers are a model's; a job's run on today's input is neither.
             stated_answers=execution.tape is None or execution.live_memory,
+            slot=execution.slot or "",
             content=case.telemetry.content,
             observe_privacy=case.privacy.enforce == "observe",
             column_classes=case.column_classes,
@@ -386,6 +412,7 @@ def _memories(root: Path, name: str, case: UseCase, execution: Execution) -> Sto
         pinned=pinned,
         today=execution.live_memory,
         last=(root / "results" / name / "memory",),
+        copies=Path(execution.copies) if execution.copies else None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +19,7 @@ from made_jobs import OUTPUTS
 from made_repositories import git
 from told_jobs import AT, asked, history, left, promoted, root, task  # noqa: F401 - fixtures
 
-from workbench import layout, registry
+from workbench import files, layout, registry
 from workbench.cli.app import cli
 from workbench.context import SystemClock
 from workbench.errors import NotFoundError, PolicyError, RefusedError, UnavailableError
@@ -246,3 +247,25 @@ def test_a_run_that_is_terminated_ends_as_interrupted_and_the_signal_means_what_
     assert isinstance(done.exception, KeyboardInterrupt | SystemExit) and done.exit_code != 0
     assert history(root) == [("finished", "interrupted", 1)] and left(root) == []
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_a_run_left_that_was_killed_after_its_line_had_ended_is_removed(root, asked):
+    """Its input, the executed copy and the kept answers of its slot; those of a living run stay."""
+    book = jobs.ledger(root, FakeClock())
+    ended = jobs.run(root, task())
+    work, copy = (
+        root / layout.JOB_WORK / ended.manifest.run,
+        root / layout.EXECUTED / f"t-{ended.manifest.run}.ipynb",
+    )
+    kept = root / layout.JOB_STATE / ended.slot / "1.jsonl"
+    for path in (work / "input" / "rows.jsonl", copy, kept):
+        files.write_atomic(path, b"rows")
+    living = root / layout.JOB_WORK / "a1"
+    book.claim(
+        Slot(job="answers", tenant="", at=dt.datetime(2026, 11, 25, 6, tzinfo=dt.UTC)), run="a1", version=1,
+        input_digest="d", role="production", trigger="manual",
+    )  # fmt: skip
+    book.started("a1", os.getpid())
+    files.write_atomic(living / "request.json", b"{}")
+    jobs.remove_remains(root, book)
+    assert not work.exists() and not copy.exists() and not kept.exists() and living.exists()

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import os
@@ -23,6 +24,7 @@ from workbench.experiments.batch import ATTEMPTS
 from workbench.experiments.inputs import read
 from workbench.jobs import publishing, runner, trial_runs
 from workbench.jobs import run as jobs
+from workbench.jobs.effects import RunEffects
 from workbench.jobs.ledger import Slot, open_ledger
 from workbench.jobs.runner import WorkerResult
 from workbench.layout import AUDIT, AUDIT_KEYS, judge_tape_of
@@ -48,9 +50,11 @@ class Workers:
         #: What each version's attempts say, and the model that its answers name.
         self.attempts: dict[int, dict[str, object]] = {}
         self.models: dict[int, str] = {}
+        self.slots: dict[int, list[str | None]] = {}
 
     def __call__(self, request, *, python, folder, seconds, tick=lambda: None) -> WorkerResult:
         version = int(Path(request.journal).stem)
+        self.slots.setdefault(version, []).append(RunEffects.read(folder).slot)
         rows = read(Path(request.inputs), tenant=request.tenant)
         self.asked.setdefault(version, []).extend(row.id for row in rows)
         if version in self.error:
@@ -321,6 +325,24 @@ def test_a_shadow_whose_output_breaches_a_check_is_taken_back(root, workers):
     assert run(root, role="shadow").outcome == "shadowed"
     (taken,) = settle_trials(root, open_ledger(root, FakeClock()), "answers", clock=FakeClock())
     assert taken.order.reason.startswith("rows 40, at most 10") and taken.labels == {"shadow": 0}
+
+
+# -- memory
+
+
+def test_what_a_canary_writes_belongs_to_the_slot_of_production(root, workers):
+    on_trial(root, "canary", share=0.25)
+    workers.error = {2: UnavailableError("no model", hint="")}  # then production answers its rows, too
+    run(root)
+    run(root, reference="answers@1", replace=True)
+    assert workers.slots == {1: [slot().key] * 2, 2: [slot().key]}
+
+
+def test_what_a_shadow_writes_belongs_to_no_slot(root, workers):
+    on_trial(root, "shadow")
+    run(root, role="shadow")
+    run(root, tenant="acme")
+    assert workers.slots == {1: [dataclasses.replace(slot(), tenant="acme").key], 2: [None]}
 
 
 # -- shadow

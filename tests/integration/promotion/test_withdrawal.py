@@ -13,11 +13,12 @@ from workbench import files, registry
 from workbench.attestations.folder import read
 from workbench.attestations.keys import SigningKey
 from workbench.attestations.statement import Statement
-from workbench.audit import acts
+from workbench.audit import Filter, acts, rows_of
 from workbench.errors import NotFoundError, UnavailableError
 from workbench.jobs.ledger import open_ledger
 from workbench.jobs.ledger.sqlite import SqliteLedger
 from workbench.jobs.roles import WITHDRAWALS
+from workbench.layout import AUDIT, AUDIT_KEYS
 from workbench.promotion import release
 from workbench.promotion.promote import ReleaseOptions, promote, rollback
 from workbench.promotion.withdrawal import finish_withdrawals, take_back
@@ -67,6 +68,10 @@ def end_state(root):
         "tree": git(root, "rev-parse", "HEAD^{tree}"),
         "status": git(root, "status", "--porcelain"),
         "commits": git(root, "rev-list", "--count", "HEAD"),
+        "audited": sum(
+            row["activity"] == "withdraw" and row["status"] == "Success"
+            for row in rows_of(root / AUDIT, Filter(), root / AUDIT_KEYS)
+        ),
         "orders": list((root / WITHDRAWALS).glob("*.json")),
     }
 
@@ -171,7 +176,11 @@ def test_killed_at_each_step_and_finished_the_end_is_the_same(template, tmp_path
         taken_back(whole)
     steps = next(count)
     expected = end_state(whole)
-    assert steps > 10 and expected["labels"] == {"production": 2} and not expected["status"]
+    assert (
+        steps > 10
+        and (expected["labels"], expected["audited"]) == ({"production": 2}, 1)
+        and not expected["status"]
+    )
     points = [(step, before) for step in range(steps) for before in (True, False)]
     for number, (step, before) in enumerate(sizes.drawn(points, 12)):
         root = copied(template, tmp_path / str(number))

@@ -21,9 +21,10 @@ from workbench.errors import (
     RefusedError,
     UnavailableError,
 )
-from workbench.ports import ModelCandidate, Requester, Span
+from workbench.ports import Budget, ModelCandidate, Remembered, Requester, Span, written_id
 from workbench.ports.item_filter import all_of
 from workbench.testing.fakes import FakeModel
+from workbench.testing.memory_items import NOW, make_episode
 from workbench.types import Event
 
 BUILT = tuple(position.name for position in POSITIONS)
@@ -158,6 +159,18 @@ def a_refusal_is_no_attempt(bench, order):
     """access above retry: the store was never asked."""
     attempt(stack(bench, order, AwayMemory()), forging())
     return bench.records[0]["attempts"] == []
+
+
+def the_ids_of_a_slot_are_no_forgery(bench, order):
+    """access above idempotence: an item is stamped by its principal, and its id is then that of the slot."""
+    item = make_episode("it rained", owner="ada")
+    item = dataclasses.replace(item, id=written_id("acme", item))
+
+    async def store(call):
+        yield Event(data=Remembered(added=1, unchanged=0))
+
+    call = remembered("remember", clock=bench.clock, items=[item], budget=Budget(), now=NOW)
+    return isinstance(attempt(stack(bench, order, store), call), list)
 
 
 def forging():
@@ -383,6 +396,7 @@ WHY = {
     ("fallback", "policy"): each_candidate_is_decided_for_itself,
     ("policy", "access"): the_policies_see_what_access_would_refuse,
     ("policy", "output"): a_permitted_call_is_finished,
+    ("access", "idempotence"): the_ids_of_a_slot_are_no_forgery,
     ("access", "retry"): a_refusal_is_no_attempt,
     ("privacy", "moderation"): a_check_reads_no_identifier,
     ("moderation", "cache"): a_cached_answer_is_checked_again,

@@ -21,8 +21,8 @@ from workbench.records.log import Lines
 FOLDER = Path(workbench.controls.__file__).parent
 #: The one order, as the design has it, of the controls.
 DESIGN = (
-    "observe", "limits", "fallback", "policy", "access", "output", "privacy", "moderation", "cache",
-    "replay", "retry", "rate_limit", "circuit_breaker", "budget",
+    "observe", "limits", "fallback", "policy", "access", "idempotence", "output", "privacy", "moderation",
+    "cache", "replay", "retry", "rate_limit", "circuit_breaker", "budget",
 )  # fmt: skip
 BUILT = tuple(position.name for position in POSITIONS)
 APPLIES = {
@@ -56,6 +56,8 @@ def test_what_applies_to_what():
     assert rows("replay") == asked, "a memory's snapshot is its determinism"
     reads = {f"memory.{verb}" for verb in ("search", "count", "missing", "items", "versions", "stats")}
     assert rows("retry") == asked | reads, "no write"
+    writes = operations(Memory, "memory") - reads - {"memory.stage"}
+    assert rows("idempotence") == writes, "what is staged is no effect until it is published"
     written = {"model.chat", "model.respond"}
     assert rows("fallback") == {"memory.search"} | written, "a snapshot is old, other vectors do not fit"
     assert rows("moderation") == written, "only what a model writes is checked"
