@@ -111,12 +111,6 @@ def open_server(
     place = "" if listener is None else address_of(listener)
     ledger = open_ledger(root, clock)
 
-    def withdrawn() -> dict[str, frozenset[int]]:
-        found: dict[str, set[int]] = {}
-        for item in ledger.withdrawals():
-            found.setdefault(item.job, set()).add(item.version)
-        return {job: frozenset(versions) for job, versions in found.items()}
-
     if options.warm and sys.platform != "linux":
         raise ConfigError("--warm needs Linux", hint="workbench jobs serve")
     warm = WarmTemplates(lambda: server.definitions.operations.warm) if options.warm else None
@@ -127,7 +121,7 @@ def open_server(
 
     remove_remains(root, ledger)  # of runs that were killed after their line had ended: nobody settles them
     parts = ServerParts(
-        ledger=ledger, reader=DefinitionReader(root, rehearsal=rehearsal, withdrawn=withdrawn),
+        ledger=ledger, reader=DefinitionReader(root, rehearsal=rehearsal, withdrawn=lambda: _withdrawn(ledger)),
         starter=CommandStarter(root, warm), teller=OutboxTeller(ledger), clock=clock,
         after_run=after_run,
     )  # fmt: skip
@@ -144,3 +138,11 @@ def open_server(
     )
     # The clock of a rehearsal says nothing about the age of files.
     return opened if brief or rehearsal else dataclasses.replace(opened, purge=DailyPurge(root, clock=clock))
+
+
+def _withdrawn(ledger: JobLedger) -> dict[str, frozenset[int]]:
+    """Return the withdrawn versions of each job."""
+    found: dict[str, set[int]] = {}
+    for item in ledger.withdrawals():
+        found.setdefault(item.job, set()).add(item.version)
+    return {job: frozenset(versions) for job, versions in found.items()}
