@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 from clones import Clone
-from lab_server import ADD, TOKEN, command, lab, opened, run, save
+from lab_server import ADD, CHANGE, READY, TOKEN, command, lab, opened, run, save
 from made_once import made_once
-from panel_page import pictured
+from panel_page import FOREIGN_IN, pictured
 from shown_pages import SHOWN
 
 pytestmark = [*SHOWN, pytest.mark.timeout(900)]
-#: How long the whole way may take a person; this is the machine's part of it.
+#: What the whole way may take a person. The test types faster and reads nothing.
 QUARTER_OF_AN_HOUR = 15 * 60
 BETTER = "You answer questions of staff. Copy the answer from the page, in as few words as you can."
+HOSTILE = "<img src=x onerror='window.injected=1'><script>window.injected=1</script>"
+#: Bring a cell into sight, and make it the active one.
+SHOW = """id => {
+    const notebook = window.jupyterapp.shell.currentWidget.content;
+    const i = notebook.widgets.findIndex(cell => cell.model.id === id);
+    notebook.activeCellIndex = i;
+    return notebook.scrollToItem(i, 'start').then(() => true);
+}"""
+#: A run whose every answer takes half a second, so that there is time to stop it.
+SLOW = """
+import asyncio
+
+@wb.task
+async def slow(ws, case: wb.Question) -> wb.Answer:
+    await asyncio.sleep(0.5)
+    return await ws.model().chat_async(ws.prompt().render(question=case.question, passages=[]))
+
+asking = asyncio.ensure_future(ws.experiment("slow").run_async(slow, cases, scorers=scorers, arm="slow"))
+"""
 
 
 @pytest.fixture
@@ -29,70 +49,156 @@ def clone(tmp_path_factory, tmp_path):
     return Clone.at(made_once(tmp_path_factory, "whole", make)).copied(tmp_path)
 
 
-class Cells:
-    """The panels of a notebook in the Lab, by the ids of their cells."""
+class Notebook:
+    """A notebook in the Lab, and the panels of its cells."""
 
     def __init__(self, page):
         self.page = page
 
     def panel(self, cell):
         """The panel that a cell shows, in sight."""
-        self.page.evaluate(
-            "id => { const notebook = window.jupyterapp.shell.currentWidget.content;"
-            " const i = notebook.widgets.findIndex(cell => cell.model.id === id);"
-            " notebook.activeCellIndex = i; return notebook.scrollToItem(i, 'start').then(() => true); }",
-            cell,
-        )
-        shown = self.page.locator(".jp-Cell.jp-mod-active .wb")
+        self.page.evaluate(SHOW, cell)
+        shown = self.page.locator(".jp-Cell.jp-mod-active .wb").first
         shown.wait_for()
         return shown
 
     def add(self, cell, source):
-        """A new cell at the end, run."""
+        """A new cell at the end, run; what it shows as text."""
         self.page.evaluate(ADD, [cell, ""])
         return run(self.page, cell, source)
+
+    def began(self, cell, source):
+        """A new cell at the end, begun."""
+        self.page.evaluate(ADD, [cell, ""])
+        self.page.evaluate(CHANGE, [cell, source])
+        self.page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-cell')")
 
 
 def test_a_newcomer_goes_from_a_question_to_a_promoted_job(clone, tmp_path):
     began = time.monotonic()
+    path = clone.folder / "notebooks/answers.ipynb"
+    stored = path.read_bytes()
     with (
         lab(clone.folder, tmp_path) as url,
         opened(f"{url}/tree/notebooks/answers.ipynb?token={TOKEN}&reset") as page,
     ):
-        cells = Cells(page)
+        notebook = Notebook(page)
         command(page, "notebook:run-all-cells")
-        verdict = page.locator(".jp-OutputArea-output", has_text="mvp gate · candidate").first
-        verdict.wait_for(state="attached")
-        page.locator(".jp-OutputArea-output", has_text="Blind review").first.wait_for(
-            state="attached", timeout=120_000
+        page.locator(".jp-OutputArea-output", has_text="mvp gate · candidate").first.wait_for(
+            state="attached"
         )
-        worst_failures(cells)
-        edit_the_prompt(cells)
-        review_blindly_by_keys(cells)
-        save(page, clone.folder / "notebooks/answers.ipynb")
-    assert '"outputs": []' in (clone.folder / "notebooks/answers.ipynb").read_text()
+        page.wait_for_function(READY, timeout=180_000)
+        assert not page.locator(".jp-OutputArea-output[data-mime-type*=error]").count()
+        save(page, path)
+        assert path.read_bytes() == stored and clone.status() == ""
+        read_the_worst_cases(notebook, clone)
+        edit_the_prompt(notebook, clone)
+        review_by_keys_alone(notebook, clone)
+        browse_the_memory(notebook)
+        give_feedback(notebook)
+        look_at_a_plot(notebook)
+        stop_a_run(notebook)
+        save(page, path)
+    kept = path.read_text()
+    assert "widget-view" not in kept and '"output_type"' not in kept and "application/vnd.jupyter" not in kept
+    path.write_bytes(stored)  # the cells that were tried are no part of the notebook
     promote(clone)
     assert time.monotonic() - began < QUARTER_OF_AN_HOUR
 
 
-def worst_failures(cells):
+def read_the_worst_cases(notebook, clone):
     """The explorer: what is wrong, why, and one case kept for later."""
-    panel = cells.panel("compare")
-    print(panel.inner_text()[:3000])
-    pictured(cells.page, "walk-explorer")
+    panel = notebook.panel("compare")
+    panel.get_by_role("combobox", name="cases").select_option("wrong")
+    panel.get_by_role("heading", name="1 of").wait_for()
+    panel.get_by_role("button", name="why this answer").click()
+    panel.get_by_text("came from").first.wait_for()
+    panel.get_by_role("button", name="add the case").click()
+    panel.get_by_role("status").filter(has_text="added").wait_for()
+    pictured(notebook.page, "lab-explorer")
+    (line,) = (clone.folder / "data/answers-hard-cases.jsonl").read_text().splitlines()
+    assert json.loads(line)["question"]
 
 
-def edit_the_prompt(cells):
-    panel = cells.panel("edit")
-    print(panel.inner_text()[:3000])
-    pictured(cells.page, "walk-editor")
+def edit_the_prompt(notebook, clone):
+    """The editor: a hostile text stays a text; a better one is tried and saved with a reason."""
+    panel = notebook.panel("edit")
+    system = panel.get_by_label("Turn 1: system")
+    system.fill(HOSTILE)
+    panel.get_by_text(HOSTILE).first.wait_for()
+    assert panel.evaluate(FOREIGN_IN) == []
+    system.fill(BETTER)
+    panel.get_by_role("button", name="Ask smollm2").click()
+    panel.get_by_text("tokens of output").wait_for()
+    panel.get_by_label("Number of cases").fill("4")
+    panel.get_by_role("button", name="Run on these cases").click()
+    panel.get_by_text("on 4 cases").first.wait_for(timeout=120_000)
+    pictured(notebook.page, "lab-editor")
+    panel.get_by_label("Reason").fill("Shorter answers.")
+    panel.get_by_role("button", name="Save as the next version").click()
+    panel.get_by_role("status").filter(has_text="saved as answer@3").wait_for()
+    assert BETTER in (clone.folder / "pipelines/prompts/answer/3.prompty").read_text()
 
 
-def review_blindly_by_keys(cells):
-    panel = cells.panel("review")
-    print(panel.inner_text()[:3000])
-    pictured(cells.page, "walk-review")
+def review_by_keys_alone(notebook, clone):
+    """Five pairs are decided without the mouse; JupyterLab's own keys do nothing meanwhile."""
+    panel = notebook.panel("review")
+    cells = "() => window.jupyterapp.shell.currentWidget.content.widgets.map(cell => cell.model.type).join()"
+    before = notebook.page.evaluate(cells)
+    panel.get_by_role("button", name="Left is better").focus()
+    for n, key in enumerate(("l", "r", "g", "b", "l"), start=1):
+        notebook.page.keyboard.press(key)
+        panel.get_by_text(f"{n} of ").first.wait_for()
+    pictured(notebook.page, "lab-review")
+    assert notebook.page.evaluate(cells) == before
+    (labels,) = (clone.folder / "pipelines/reviews/answers").glob("*.jsonl")
+    assert len(labels.read_text().splitlines()) == 5
+    assert "preferred" in notebook.add("report", "print(review.report())")
+
+
+def browse_the_memory(notebook):
+    notebook.add("memory", "ws.bind(tenant=cases.tenants[0]).memory(corpus)")
+    panel = notebook.panel("memory")
+    panel.get_by_label("Question").fill("How much is a hotel?")
+    panel.get_by_label("Question").press("Enter")
+    panel.get_by_role("cell").first.wait_for()
+    pictured(notebook.page, "lab-memory")
+
+
+def give_feedback(notebook):
+    notebook.add("feedback", "ws.feedback(reply)")
+    panel = notebook.panel("feedback")
+    panel.get_by_role("button", name="Good").click()
+    panel.get_by_role("status").filter(has_text="recorded").wait_for()
+    pictured(notebook.page, "lab-feedback")
+    assert "feedback" in notebook.add("impact", "print(ws.outcomes())")
+
+
+def look_at_a_plot(notebook):
+    notebook.add("plot", 'result.plot("arms")')
+    notebook.page.evaluate(SHOW, "plot")
+    notebook.page.locator(".jp-Cell.jp-mod-active .jp-RenderedSVG img").wait_for()
+    pictured(notebook.page, "lab-plot")
+
+
+def stop_a_run(notebook):
+    """The finished cases of a run that is stopped by its button are kept."""
+    notebook.began("slow", SLOW)
+    panel = notebook.panel("slow")
+    panel.get_by_role("button", name="Stop").click()
+    pictured(notebook.page, "lab-progress")
+    said = notebook.add(
+        "stopped", "try:\n    await asking\nexcept wb.WorkbenchError as error:\n    print(error)"
+    )
+    assert "stopped" in said and "kept" in said
 
 
 def promote(clone):
-    pass
+    """In a terminal, as the notebook's last cells say."""
+    clone.run("git", "add", "--all")
+    clone.run("git", "commit", "--quiet", "-m", "A hard case, a version of the prompt, and five decisions")
+    clone.run("dvc", "repro", "--quiet")
+    clone.run("git", "commit", "--quiet", "--allow-empty", "--all", "-m", "Results")
+    said = clone.run("workbench", "promote", "job/answers", "--to", "production", "--commit")
+    assert "ran clean alone" in said and clone.status() == ""
+    assert "answers" in clone.run("workbench", "status")

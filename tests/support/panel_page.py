@@ -36,9 +36,10 @@ MODEL = """async ([module, css, content]) => {
 PAGE = """<!doctype html><html><head><meta name="color-scheme" content="light dark"></head>
 <body></body></html>"""
 #: Elements that no view may bring about, and the mark that a script of a text would leave.
-FOREIGN = """() => [
-    ...document.body.querySelectorAll('script, iframe, object, embed, svg, style, link, form, a'),
+FOREIGN_IN = """root => [
+    ...root.querySelectorAll('script, iframe, object, embed, svg, style, link, form, a'),
 ].map(found => found.outerHTML).concat(window.injected ? ['a script ran'] : [])"""
+FOREIGN = f"() => ({FOREIGN_IN})(document.body)"
 
 
 class _Front:

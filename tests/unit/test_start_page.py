@@ -84,3 +84,14 @@ def test_the_command_prints_the_same(repo, monkeypatch, capsys):
     assert "answers" in said and "make repro" in said
     cli(["status", "--json"], standalone_mode=False)
     assert json.loads(capsys.readouterr().out)["use_cases"][0]["name"] == "answers"
+
+
+def test_reviews_are_counted_and_one_that_cannot_be_read_is_named(tmp_path):
+    repo = judged_repository(tmp_path / "repo")
+    folder = repo / "pipelines/reviews/answers"
+    folder.mkdir(parents=True)
+    (folder / "torn.jsonl").write_text("{}\n{}\n")
+    (folder / "draft.jsonl").write_text("")
+    (line,) = status_of(repo).cases
+    assert "draft: 0 decided by 0" in line.reviews and "torn: " in line.reviews
+    assert "draft: 0 decided" in start_page(repo)

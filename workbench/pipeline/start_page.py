@@ -18,12 +18,16 @@ from workbench.config.use_case import UseCase
 from workbench.context import Clock, SystemClock
 from workbench.display import Card, Shown
 from workbench.errors import WorkbenchError
+from workbench.experiments.case_notes import read_notes
+from workbench.experiments.labels import latest, read_labels
 from workbench.jobs.status import JobStatus, statuses
-from workbench.layout import Results
+from workbench.layout import REVIEWS, Results
 
 #: What Markdown reads as markup; a backslash before it makes it a character.
 _MARKUP = re.compile(r"([\\`*_{}\[\]()<>#|~$&])")
 _NO_VERDICT = "not judged"
+#: Reviews of a use case that are shown.
+_SHOWN = 4
 _ABOUT = (
     "Open a notebook, run its cells, and read the verdict of the pipeline. This page is written anew each "
     "time it is opened; `workbench status` prints the same."
@@ -36,6 +40,7 @@ class _CaseLine:
     case: UseCase
     verdict: str
     page: Path | None
+    reviews: str
     command: str
 
 
@@ -64,7 +69,8 @@ class RepositoryStatus(Shown):
         return {
             "use_cases": [
                 {"name": line.name, "title": line.case.title, "notebook": line.case.notebook,
-                 "verdict": line.verdict, "page": str(line.page) if line.page else None, "next": line.command}
+                 "verdict": line.verdict, "page": str(line.page) if line.page else None,
+                 "reviews": line.reviews, "next": line.command}
                 for line in self.cases
             ],
             "jobs": [
@@ -78,24 +84,23 @@ class RepositoryStatus(Shown):
     def card(self) -> Card:
         """Return the card: a row for each use case, then for each job."""
         rows = [
-            *((line.name, line.case.title, line.verdict, line.command) for line in self.cases),
-            *((f"job {line.status.job}", _job_text(line), _live(line), line.command) for line in self.jobs),
+            *((line.name, line.case.title, line.verdict, line.reviews, line.command) for line in self.cases),
+            *(
+                (f"job {line.status.job}", _job_text(line), _live(line), "", line.command)
+                for line in self.jobs
+            ),
         ]
         notes = [self.problem] if self.problem else []
-        head = ("", "what", "verdict or version", "next")
+        head = ("", "what", "verdict or version", "reviews", "next")
         return Card(title=f"Status of {self.root.name}", head=head, rows=rows, notes=notes)
 
     def markdown(self) -> str:
         """Return the page that JupyterLab opens on; links lead to notebooks and readiness pages."""
         cases = [
-            (
-                _link(line.name, line.case.notebook),
-                _plain(line.case.title),
-                _judged(line),
-                _code(line.command),
-            )
+            (_link(line.name, line.case.notebook), _plain(line.case.title), _judged(line),
+             _plain(line.reviews), _code(line.command))
             for line in self.cases
-        ]
+        ]  # fmt: skip
         jobs = [
             (_plain(line.status.job), _plain(_live(line)), _plain(line.last), _plain(line.due),
              _plain("; ".join(line.status.stopped)), _code(line.command))
@@ -105,7 +110,7 @@ class RepositoryStatus(Shown):
             f"# {_plain(self.root.name)}",
             _ABOUT,
             "## Use cases",
-            _table(("notebook", "question", "verdict", "next"), cases)
+            _table(("notebook", "question", "verdict", "reviews", "next"), cases)
             or "None yet: `workbench init --help`.",
             "## Jobs",
             _table(("job", "production", "last run", "due next", "stopped", "next"), jobs) or "None yet.",
@@ -143,7 +148,30 @@ def _case_line(root: Path, params: config.Params, name: str, case: UseCase) -> _
         "undecided": f"workbench gate {name}/{case.candidate}",
     }.get(verdict, "make repro")
     found = page if (root / page).is_file() else None
-    return _CaseLine(name=name, case=case, verdict=verdict or _NO_VERDICT, page=found, command=command)
+    return _CaseLine(
+        name=name, case=case, verdict=verdict or _NO_VERDICT, page=found, reviews=_reviews(root, name),
+        command=command,
+    )  # fmt: skip
+
+
+def _reviews(root: Path, name: str) -> str:
+    """Return how many pairs people decided in each blind review, and how many notes they made on cases."""
+    said = []
+    for path in sorted((root / REVIEWS / name).glob("*.jsonl")):
+        try:
+            decided = latest(read_labels(path))
+        except WorkbenchError as error:
+            said.append(f"{path.stem}: {error.message}")
+            continue
+        people = len({label.reviewer for label in decided})
+        said.append(f"{path.stem}: {len(decided)} decided by {people}")
+    try:
+        noted = len(read_notes(root, name))
+    except WorkbenchError as error:
+        said.append(error.message)
+    else:
+        said += [f"{noted} notes on cases"] * bool(noted)
+    return "; ".join(said[-_SHOWN:])
 
 
 def _verdict(path: Path) -> str:
