@@ -158,7 +158,14 @@ def test_every_error_of_the_package_is_decided_by_an_example():
         kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, WorkbenchError)
     }
     decided = {type(error) for error in (*FALLS.values(), *STAYS.values())}
-    local = {"WorkbenchError", "CorruptError", "NotFoundError", "GateFailedError", "NotebookError"}
+    local = {
+        "WorkbenchError",
+        "CorruptError",
+        "NotFoundError",
+        "GateFailedError",
+        "NotebookError",
+        "RunStoppedError",
+    }
     assert {kind.__name__ for kind in kinds - decided} == local
     assert all(not trigger_of(vars(errors)[name]("x")) for name in local)
 
