@@ -150,3 +150,17 @@ def test_choices_pages_and_heads_send_their_values():
         assert panel.pressed == [20]
         assert page.locator("th").nth(1).get_attribute("aria-sort") == "ascending"
         assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_a_person_is_told_when_the_kernel_does_not_answer():
+    panel = Everything()
+    with shown(panel) as page:
+        page.get_by_role("button", name="next").first.click()
+        status = page.get_by_role("status")
+        status.get_by_text("The kernel has not answered").wait_for()  # it is busy, or was restarted
+        page.settle()
+        assert panel.n == 1 and status.text_content() == ""
+        page.get_by_role("button", name="next").first.click()
+        page.settle()
+        page.wait_for_timeout(3_500)
+        assert status.text_content() == ""

@@ -12,6 +12,10 @@ const el = (tag, attributes = {}, ...children) => {
   return made;
 };
 const tone = (node) => (node.tone ? `wb-${node.tone}` : "");
+// Milliseconds without an answer of the kernel after which a person is told.
+const PATIENCE = 3000;
+const UNANSWERED = "The kernel has not answered: it is busy with a cell, or it was restarted. "
+  + "If it is idle, run the cell again.";
 const act = (node) => ({ "data-action": node.action, "data-value": JSON.stringify(node.value ?? null) });
 
 const draw = {
@@ -141,8 +145,15 @@ function render({ model, el: host }) {
   root.append(body, notice);
   host.append(root);
 
-  const send = (target) => model.send({ action: target.dataset.action, value: valueOf(target) });
+  let waiting;
+  const tell = (message) => {
+    model.send(message);
+    clearTimeout(waiting);
+    waiting = setTimeout(() => { notice.textContent = UNANSWERED; }, PATIENCE);
+  };
+  const send = (target) => tell({ action: target.dataset.action, value: valueOf(target) });
   const update = () => {
+    clearTimeout(waiting);
     const content = model.get("content");
     const next = el("div", { class: "wb-body", "aria-busy": content.busy ? "true" : "false" }, drawn(content.view));
     const focused = () => root.contains(root.getRootNode().activeElement);
@@ -172,7 +183,7 @@ function render({ model, el: host }) {
     const { enter } = event.target.dataset;
     // After the event "change" of the same key, which sends the text.
     if (enter && event.key === "Enter" && !event.isComposing) {
-      setTimeout(() => model.send({ action: enter, value: null }));
+      setTimeout(() => tell({ action: enter, value: null }));
     }
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) return;
     const pressed = [...root.querySelectorAll("[data-shortcut]")]
@@ -184,7 +195,10 @@ function render({ model, el: host }) {
   });
   model.on("change:content", update);
   update();
-  return () => model.off("change:content", update);
+  return () => {
+    clearTimeout(waiting);
+    model.off("change:content", update);
+  };
 }
 
 export default { render };
