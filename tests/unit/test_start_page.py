@@ -9,7 +9,9 @@ from made_job_runs import NOW
 from made_jobs import frozen, judged_repository
 
 from workbench.cli.app import cli
+from workbench.experiments.labels import HumanLabel, ShownAnswer
 from workbench.pipeline.start_page import start_page, status_of
+from workbench.reviews.label_file import LabelFile
 from workbench.testing.fakes import FakeClock
 
 
@@ -58,6 +60,36 @@ def test_a_job_has_its_version_and_links_lead_to_files(tmp_path, monkeypatch):
     assert f"[answers]({case.notebook})" in page and f"[page]({case.report}.html)" in page
     shown = json.loads(json.dumps(status_of(repo).to_json()))
     assert shown["jobs"][0]["production"] == 1 and shown["use_cases"][0]["next"]
+
+
+def test_a_review_has_its_pairs_and_the_call_that_goes_on(tmp_path):
+    repo = judged_repository(tmp_path / "repo")
+    file = LabelFile(repo, "answers", "first-round")
+    shown = [ShownAnswer(run=arm[0] * 64, arm=arm, output=arm[0] * 64) for arm in ("draft", "candidate")]
+    for case, reviewer in (("q1", "ann"), ("q2", "ann"), ("q2", "bob"), ("q2", "bob")):
+        label = HumanLabel(
+            use_case="answers", case=case, left=shown[0], right=shown[1], choice="left", note="",
+            reviewer=reviewer, at="2026-11-24T06:00:00Z", seed=7,
+        )  # fmt: skip
+        file.append(label)
+    (repo / "pipelines/reviews/answers/torn.jsonl").write_text("[1]\n")
+    review, torn = status_of(repo).reviews
+    assert review.about == "candidate and draft: 2 by 2 reviewers, last on 2026-11-24"
+    assert review.command == f'ws.review("{"c" * 64}", "{"d" * 64}", name="first-round", seed=7)'
+    assert "cannot be read" in torn.about and "torn" in torn.about
+    page = start_page(repo)
+    assert f"[answers/first-round.jsonl]({file.relative})" in page and "cannot be read" in page
+    assert [line["next"] for line in status_of(repo).to_json()["reviews"]] == [review.command, torn.command]
+    assert "first-round" in str(status_of(repo))
+
+
+def test_the_markdown_page_is_linked_where_no_html_is_built(tmp_path):
+    repo = judged_repository(tmp_path / "repo")
+    report = repo / status_of(repo).cases[0].case.report
+    report.parent.mkdir(exist_ok=True)
+    for ending in (".md", ".html"):
+        report.with_name(f"{report.name}{ending}").write_text("")
+        assert f"{report.name}{ending})" in start_page(repo)
 
 
 def test_a_title_is_no_markup(tmp_path):

@@ -9,6 +9,7 @@ import os
 import threading
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 from workbench import _sync
 from workbench.errors import RunStoppedError
@@ -320,6 +321,15 @@ def test_the_other_arms_of_a_stopped_comparison_do_not_run(cases_of, progresses)
             answer, cases, scorers=[contains(name="accuracy")], arms={"one": {}, "two": {}}
         )
     assert [run.arm for run in kept] == ["one"]
+
+
+def test_a_notebook_shows_no_traceback_of_a_run_that_a_person_stopped():
+    shell, error = InteractiveShell(), RunStoppedError("stopped: 7 of 9 items were finished")
+    shown = []
+    shell._showtraceback = lambda kind, value, lines: shown.extend(lines)
+    shell.user_ns["error"] = error
+    shell.run_cell("raise error")
+    assert shown == [f"RunStoppedError: {error}"] and "ws.runs()" in str(error)
 
 
 # -- the panel -------------------------------------------------------------------------------------
