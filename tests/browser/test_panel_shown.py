@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from panel_page import CHROMIUM, FOREIGN, shown
+from panel_page import CHROMIUM, FOREIGN, pictured, shown
 
 from workbench.widgets.nodes import Button, Details, Field, Group, MarkedWords, Meter, Words
 from workbench.widgets.panel import Panel
@@ -164,3 +164,35 @@ def test_a_person_is_told_when_the_kernel_does_not_answer():
         page.settle()
         page.wait_for_timeout(3_500)
         assert status.text_content() == ""
+
+
+class Tall(Panel):
+    """A panel that is taller than the window, with a button at its beginning."""
+
+    def view(self):
+        return Group(nodes=[Button(label="try", action="none"), *(Words(text=str(n)) for n in range(99))])
+
+
+def test_a_notice_below_a_tall_panel_is_in_sight_while_somebody_acts_in_it():
+    with shown(Tall()) as page:
+        page.get_by_role("button", name="try").click()
+        page.settle()
+        status = page.get_by_role("status")
+        assert "no action 'none'" in status.text_content()
+        page.wait_for_function(
+            "document.querySelector('.wb-notice').getBoundingClientRect().bottom < innerHeight"
+        )
+        pictured(page, "panel-notice")
+        page.evaluate("document.activeElement.blur()")
+        assert status.bounding_box()["y"] > 900  # no panel that was left covers another
+        page.evaluate("scrollTo(0, 9999)")
+        page.get_by_role("button", name="try").focus()
+        page.evaluate("scrollTo(0, 9999)")
+        page.wait_for_function("!document.querySelector('.wb-away')")
+
+
+def test_a_page_whose_connection_is_closed_says_so_at_once():
+    with shown(Everything()) as page:
+        page.evaluate("() => { window.receive = () => { throw new Error('closed'); }; }")
+        page.get_by_role("button", name="next").first.click()
+        page.get_by_role("status").get_by_text("restarted").wait_for(timeout=1_000)

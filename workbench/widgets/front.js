@@ -142,14 +142,23 @@ function render({ model, el: host }) {
   const root = el("div", { class: "wb", "data-lm-suppress-shortcuts": "true", tabindex: "-1" });
   const body = el("div", { class: "wb-body" });
   const notice = el("div", { class: "wb-notice", role: "status", "aria-live": "polite", dir: "auto" });
-  root.append(body, notice);
+  // A notice below a tall panel is shown over it while somebody acts in the panel (front.css).
+  const end = el("div");
+  const watch = new IntersectionObserver(([seen]) => notice.classList.toggle("wb-away", !seen.isIntersecting));
+  root.append(body, end, notice);
   host.append(root);
+  watch.observe(end);
 
   let waiting;
   const tell = (message) => {
-    model.send(message);
     clearTimeout(waiting);
-    waiting = setTimeout(() => { notice.textContent = UNANSWERED; }, PATIENCE);
+    const unanswered = () => { notice.textContent = UNANSWERED; };
+    waiting = setTimeout(unanswered, PATIENCE);
+    try {
+      model.send(message);
+    } catch {  // the connection to a kernel that was restarted
+      unanswered();
+    }
   };
   const send = (target) => tell({ action: target.dataset.action, value: valueOf(target) });
   const update = () => {
@@ -197,6 +206,7 @@ function render({ model, el: host }) {
   update();
   return () => {
     clearTimeout(waiting);
+    watch.disconnect();
     model.off("change:content", update);
   };
 }
