@@ -142,7 +142,12 @@ class Panel(ABC):
 def has_front_end() -> bool:
     """Whether this process is a kernel to which a front end may be connected."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return getattr(shell, "kernel", None) is not None and os.environ.get(SWITCH, "1") != "0"
+    return getattr(shell, "kernel", None) is not None and not is_run_by_program()
+
+
+def is_run_by_program() -> bool:
+    """Whether a program runs the notebook, as the judge, a job and `workbench run` do: no person looks."""
+    return os.environ.get(SWITCH, "1") == "0"
 
 
 def told(error: Exception) -> str:
