@@ -87,12 +87,16 @@ class Card:
     command: str = ""
     verdict: str | None = None
 
+    @property
+    def heading(self) -> str:
+        """The title, with the verdict if there is one."""
+        return f"{self.title} · {self.verdict.upper()}" if self.verdict else self.title
+
     def text(self) -> str:
         """Return the card as plain text."""
-        first = f"{self.title} · {self.verdict.upper()}" if self.verdict else self.title
         next_line = [f"next: {self.command}"] if self.command else []
         table = [f"  {line}" for line in self._table()] if self.rows else []
-        lines = [first, "", *table, *([""] if table else []), *self.notes, *next_line]
+        lines = [self.heading, "", *table, *([""] if table else []), *self.notes, *next_line]
         return "\n".join(lines).rstrip("\n")
 
     def html(self) -> str:

@@ -267,10 +267,14 @@ class InvalidOutputError(WorkbenchError):
 
 
 class RunStoppedError(WorkbenchError):
-    """A person stopped a run before its end."""
+    """A person stopped a run before its end. A notebook shows the message alone, no traceback."""
 
     reason = "stopped"
-    otherwise = "run it again: what was answered and may be recorded is not asked again"
+    otherwise = "ws.runs() has what is kept; another run does not ask again what was recorded"
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows in place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class GateFailedError(WorkbenchError):

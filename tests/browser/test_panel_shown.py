@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from panel_page import CHROMIUM, FOREIGN, shown
+from panel_page import CHROMIUM, FOREIGN, pictured, shown
 
 from workbench.widgets.nodes import Button, Details, Field, Group, MarkedWords, Meter, Words
 from workbench.widgets.panel import Panel
@@ -150,3 +150,49 @@ def test_choices_pages_and_heads_send_their_values():
         assert panel.pressed == [20]
         assert page.locator("th").nth(1).get_attribute("aria-sort") == "ascending"
         assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_a_person_is_told_when_the_kernel_does_not_answer():
+    panel = Everything()
+    with shown(panel) as page:
+        page.get_by_role("button", name="next").first.click()
+        status = page.get_by_role("status")
+        status.get_by_text("The kernel has not answered").wait_for()  # it is busy, or was restarted
+        page.settle()
+        assert panel.n == 1 and status.text_content() == ""
+        page.get_by_role("button", name="next").first.click()
+        page.settle()
+        page.wait_for_timeout(3_500)
+        assert status.text_content() == ""
+
+
+class Tall(Panel):
+    """A panel that is taller than the window, with a button at its beginning."""
+
+    def view(self):
+        return Group(nodes=[Button(label="try", action="none"), *(Words(text=str(n)) for n in range(99))])
+
+
+def test_a_notice_below_a_tall_panel_is_in_sight_while_somebody_acts_in_it():
+    with shown(Tall()) as page:
+        page.get_by_role("button", name="try").click()
+        page.settle()
+        status = page.get_by_role("status")
+        assert "no action 'none'" in status.text_content()
+        page.wait_for_function(
+            "document.querySelector('.wb-notice').getBoundingClientRect().bottom < innerHeight"
+        )
+        pictured(page, "panel-notice")
+        page.evaluate("document.activeElement.blur()")
+        assert status.bounding_box()["y"] > 900  # no panel that was left covers another
+        page.evaluate("scrollTo(0, 9999)")
+        page.get_by_role("button", name="try").focus()
+        page.evaluate("scrollTo(0, 9999)")
+        page.wait_for_function("!document.querySelector('.wb-away')")
+
+
+def test_a_page_whose_connection_is_closed_says_so_at_once():
+    with shown(Everything()) as page:
+        page.evaluate("() => { window.receive = () => { throw new Error('closed'); }; }")
+        page.get_by_role("button", name="next").first.click()
+        page.get_by_role("status").get_by_text("restarted").wait_for(timeout=1_000)

@@ -19,6 +19,7 @@ from workbench.errors import ConfigError, NotFoundError, UnavailableError
 from workbench.prompts import kept_drafts
 from workbench.prompts import prompt as prompts
 from workbench.prompts.editor import PromptEditor
+from workbench.widgets.panel import SWITCH
 
 HOSTILE = ("<script>alert(1)</script>", "\x1b[31mred", "\u202e\u05e9\u05dc\u05d5\u05dd", "a" * (1 << 20))
 
@@ -210,6 +211,8 @@ def test_a_trial_on_which_nothing_changes_says_so(around):
     made = editor(around)
     made.system = "Answer well."
     assert "the same on all 12 cases" in made.run().verdict
+    made.refresh()
+    assert "the same on all 12 cases" in str(made) and "SAME" in str(made.trial)
 
 
 def test_a_trial_needs_a_task_a_change_and_a_number(around):
@@ -356,6 +359,19 @@ def test_two_editors_of_one_person_do_not_overwrite_each_other(around):
     assert editor(around).system == "Two."
     two.save(reason="two")
     assert not list(around.drafts.glob("*"))
+
+
+def test_a_program_that_runs_the_notebook_neither_sees_nor_keeps_an_unsaved_text(around, monkeypatch):
+    editor(around).system = "A person's."
+    (kept,) = around.drafts.iterdir()
+    before = kept.read_bytes()
+    monkeypatch.setenv(SWITCH, "0")
+    again = editor(around)
+    assert not again.changed and "restored" not in str(again)
+    again.system = "A program's."
+    assert [path.read_bytes() for path in around.drafts.iterdir()] == [before]
+    monkeypatch.delenv(SWITCH)
+    assert editor(around).system == "A person's."
 
 
 def test_a_text_of_another_person_is_not_restored(around):

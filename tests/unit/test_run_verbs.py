@@ -60,6 +60,19 @@ def test_a_result_knows_questions_passages_and_the_origins_of_its_answers(ws, re
     assert not panel.notice and f"call {panel.detail.answers[0].traces[0]}" in str(panel)
 
 
+def test_a_review_of_a_sample_goes_on_by_the_ids_of_its_runs(ws):
+    @wb.task
+    def told(ws, case: wb.Question) -> wb.Answer:
+        return wb.Answer(text=f"{case.question} {ws.setting('passages')}")
+
+    arms = {"old": {"passages": False}, "new": {"passages": True}}
+    cases = ws.cases().sample(6, seed=1)
+    result = ws.experiment().compare(told, cases, scorers=[wb.contains(name="accuracy")], arms=arms)
+    ws.review(result["new"], result["old"]).choose("left")
+    again = ws.review(result["new"].id, result["old"].id)  # as another kernel does, which has no result
+    assert (again.decided, len(again)) == (1, 6)
+
+
 def test_a_stored_run_finds_its_dataset_by_digest_until_it_changes(ws, result):
     run = ws.run(result["new"].id)
     assert run.id == result["new"].id and run.context.dataset.digest == run.dataset_digest

@@ -9,7 +9,9 @@ from made_job_runs import NOW
 from made_jobs import frozen, judged_repository
 
 from workbench.cli.app import cli
+from workbench.experiments.labels import HumanLabel, ShownAnswer
 from workbench.pipeline.start_page import start_page, status_of
+from workbench.reviews.label_file import LabelFile
 from workbench.testing.fakes import FakeClock
 
 
@@ -60,6 +62,36 @@ def test_a_job_has_its_version_and_links_lead_to_files(tmp_path, monkeypatch):
     assert shown["jobs"][0]["production"] == 1 and shown["use_cases"][0]["next"]
 
 
+def test_a_review_has_its_pairs_and_the_call_that_goes_on(tmp_path):
+    repo = judged_repository(tmp_path / "repo")
+    file = LabelFile(repo, "answers", "first-round")
+    shown = [ShownAnswer(run=arm[0] * 64, arm=arm, output=arm[0] * 64) for arm in ("draft", "candidate")]
+    for case, reviewer in (("q1", "ann"), ("q2", "ann"), ("q2", "bob"), ("q2", "bob")):
+        label = HumanLabel(
+            use_case="answers", case=case, left=shown[0], right=shown[1], choice="left", note="",
+            reviewer=reviewer, at="2026-11-24T06:00:00Z", seed=7,
+        )  # fmt: skip
+        file.append(label)
+    (repo / "pipelines/reviews/answers/torn.jsonl").write_text("[1]\n")
+    review, torn = status_of(repo).reviews
+    assert review.about == "candidate and draft: 2 by 2 reviewers, last on 2026-11-24"
+    assert review.command == f'ws.review("{"c" * 64}", "{"d" * 64}", name="first-round", seed=7)'
+    assert "cannot be read" in torn.about and "torn" in torn.about
+    page = start_page(repo)
+    assert f"[answers/first-round.jsonl]({file.relative})" in page and "cannot be read" in page
+    assert [line["next"] for line in status_of(repo).to_json()["reviews"]] == [review.command, torn.command]
+    assert "first-round" in str(status_of(repo))
+
+
+def test_the_markdown_page_is_linked_where_no_html_is_built(tmp_path):
+    repo = judged_repository(tmp_path / "repo")
+    report = repo / status_of(repo).cases[0].case.report
+    report.parent.mkdir(exist_ok=True)
+    for ending in (".md", ".html"):
+        report.with_name(f"{report.name}{ending}").write_text("")
+        assert f"{report.name}{ending})" in start_page(repo)
+
+
 def test_a_title_is_no_markup(tmp_path):
     repo = judged_repository(tmp_path / "a_[b](c)<script>")
     params = (repo / "params.yaml").read_text()
@@ -84,14 +116,3 @@ def test_the_command_prints_the_same(repo, monkeypatch, capsys):
     assert "answers" in said and "make repro" in said
     cli(["status", "--json"], standalone_mode=False)
     assert json.loads(capsys.readouterr().out)["use_cases"][0]["name"] == "answers"
-
-
-def test_reviews_are_counted_and_one_that_cannot_be_read_is_named(tmp_path):
-    repo = judged_repository(tmp_path / "repo")
-    folder = repo / "pipelines/reviews/answers"
-    folder.mkdir(parents=True)
-    (folder / "torn.jsonl").write_text("{}\n{}\n")
-    (folder / "draft.jsonl").write_text("")
-    (line,) = status_of(repo).cases
-    assert "draft: 0 decided by 0" in line.reviews and "torn: " in line.reviews
-    assert "draft: 0 decided" in start_page(repo)

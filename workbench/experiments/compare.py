@@ -451,6 +451,9 @@ def _after_comparison(card: Comparison) -> str:
     if card.verdict == "worse" and not card.run.is_control:
         return f"workbench gate {card.baseline.id}   # keep {card.baseline.arm}"
     if card.verdict == "undecided" and first.needed:
+        if "@draft-" in str(card.run.settings.get("prompt")):  # the pipeline runs saved versions alone
+            more = len(card.run.case_ids) + first.needed
+            return f"ws.cases().sample({more}, seed=1)   # compare on these: 80 % power for this effect"
         return f"dvc repro   # after adding about {first.needed} cases like these: 80 % power for this effect"
     return f"workbench gate {(card.baseline if card.run.is_control else card.run).id}"
 

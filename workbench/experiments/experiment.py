@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import _sync
-from workbench.display import Card, Shown
+from workbench.display import Card
 from workbench.errors import ConfigError, nearest
 from workbench.experiments import run_plots
 from workbench.experiments.attempts import finished_row, frame_of, scored_row
@@ -58,11 +58,14 @@ class ComparedRuns(ExplorablePair, Mapping[str, Run]):
 
     def _arms(self) -> Mapping[str, Run]:
         base = self.comparison.comparisons[0].baseline.arm if self.comparison else next(iter(self.runs))
-        return {base: self.runs[base], **self.runs}
+        controls_last = sorted(self.runs, key=lambda arm: self.runs[arm].is_control)
+        return {base: self.runs[base], **{arm: self.runs[arm] for arm in controls_last}}
 
     def _cards(self) -> tuple[Card, ...]:
-        shown: Iterable[Shown] = self.comparison or self.runs.values()
-        return tuple(item.card() for item in shown)
+        if self.comparison:
+            compared = sorted(self.comparison, key=lambda comparison: comparison.run.is_control)
+            return tuple(comparison.card() for comparison in compared)
+        return tuple(run.card() for run in self.runs.values())
 
     def plot(self, kind: str = "arms", *, metric: str | None = None, by: str | None = None) -> Plot:
         """Return a plot of all arms: arms, slices, cost, latency or calibration.

@@ -18,17 +18,20 @@ if TYPE_CHECKING:
 
 
 class Explorable:
-    """One run or several, whose cases can be looked at. `arm` is by default the first that is no baseline."""
+    """One run or several, whose cases can be looked at.
+
+    `arm` is by default the first that is neither the baseline nor a control, if there is one.
+    """
 
     __slots__ = ()
 
     @abstractmethod
     def _arms(self) -> Mapping[str, ExplorableRun]:
-        """Return the runs by arm, the baseline first where there is one."""
+        """Return the runs by arm: the baseline first where there is one, controls last."""
 
     @abstractmethod
     def _cards(self) -> Sequence[Card]:
-        """Return the cards of the runs, or of their comparison."""
+        """Return the cards of the runs, or of their comparison; those of controls last."""
 
     def explore(self) -> CaseExplorer:
         """Return the explorer of the cases: a panel in a notebook, a text in a terminal."""

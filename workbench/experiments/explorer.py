@@ -243,12 +243,18 @@ class CaseExplorer(Panel):
 
     def view(self) -> Node:
         """Return the cards, what can be chosen, the list, and the current case."""
-        cards = [CardNode(card=card) for card in self._cards]
-        return Group(nodes=(*cards, self._choices(), self._list(), *self._case()))
+        return Group(nodes=(*self._card_nodes(), self._choices(), self._list(), *self._case()))
 
     def card_html(self) -> str:
         """Return the cards, for where no front end draws the panel."""
         return "".join(card.html() for card in self._cards)
+
+    def _card_nodes(self) -> list[Node]:
+        """Return the first card whole, and one line for each of the others, which a person opens."""
+        return [
+            CardNode(card=card) if n == 0 else Details(summary=card.heading, nodes=(CardNode(card=card),))
+            for n, card in enumerate(self._cards)
+        ]
 
     def _choices(self) -> Node:
         table, nodes = self._table, []

@@ -128,16 +128,16 @@ class ProgressPanel(Panel):
         self._progress.stop()
 
     def view(self) -> Node:
-        """Return the share that is done, what is known, and the button."""
+        """Return the share that is done, what is known, and the button; of a run that has ended, one line."""
         progress = self._progress
+        if progress.ended:
+            return Words(text=str(progress), tone="warn" if progress.errors or progress.stopped else "muted")
         first, *others = progress.facts()
         nodes: list[Node] = [
             Words(text=progress.title, heading=4),
             Meter(value=progress.done, most=max(1, progress.total), label=first),
             *(Words(text=text, tone="warn" if " error" in text else "") for text in others),
         ]
-        if progress.ended:
-            return Group(label=progress.title, nodes=nodes)
         stop: Node = Button(label="Stop and keep what is finished", action="stop", disabled=progress.stopped)
         if self._interrupted:
             stop = Words(text=_INTERRUPT, tone="muted")

@@ -1,4 +1,4 @@
-"""The start page of a repository: its use cases with their verdicts, its jobs, and the next command of each.
+"""The start page of a repository: use cases with verdicts, reviews and jobs, and the next command of each.
 
 `workbench status` prints it. JupyterLab opens on it as START.md, which is written anew at each reading.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from workbench.config.use_case import UseCase
 from workbench.context import Clock, SystemClock
 from workbench.display import Card, Shown
 from workbench.errors import WorkbenchError
-from workbench.experiments.case_notes import read_notes
 from workbench.experiments.labels import latest, read_labels
 from workbench.jobs.status import JobStatus, statuses
 from workbench.layout import REVIEWS, Results
@@ -26,8 +25,6 @@ from workbench.layout import REVIEWS, Results
 #: What Markdown reads as markup; a backslash before it makes it a character.
 _MARKUP = re.compile(r"([\\`*_{}\[\]()<>#|~$&])")
 _NO_VERDICT = "not judged"
-#: Reviews of a use case that are shown.
-_SHOWN = 4
 _ABOUT = (
     "Open a notebook, run its cells, and read the verdict of the pipeline. This page is written anew each "
     "time it is opened; `workbench status` prints the same."
@@ -40,7 +37,6 @@ class _CaseLine:
     case: UseCase
     verdict: str
     page: Path | None
-    reviews: str
     command: str
 
 
@@ -53,8 +49,17 @@ class _JobLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _ReviewLine:
+    """A file of labels. `about` says which arms were compared, or why the file cannot be read."""
+
+    file: str
+    about: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RepositoryStatus(Shown):
-    """Every use case and every job of a repository, each with its next command.
+    """Every use case, blind review and job of a repository, each with its next command.
 
     `problem` is why the jobs cannot be read; the use cases are shown all the same.
     """
@@ -62,16 +67,19 @@ class RepositoryStatus(Shown):
     root: Path
     cases: tuple[_CaseLine, ...]
     jobs: tuple[_JobLine, ...]
+    reviews: tuple[_ReviewLine, ...] = ()
     problem: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return one object for each use case and each job."""
+        """Return one object for each use case, each review and each job."""
         return {
             "use_cases": [
                 {"name": line.name, "title": line.case.title, "notebook": line.case.notebook,
-                 "verdict": line.verdict, "page": str(line.page) if line.page else None,
-                 "reviews": line.reviews, "next": line.command}
+                 "verdict": line.verdict, "page": str(line.page) if line.page else None, "next": line.command}
                 for line in self.cases
+            ],
+            "reviews": [
+                {"file": line.file, "about": line.about, "next": line.command} for line in self.reviews
             ],
             "jobs": [
                 {"name": line.status.job, "production": line.status.production, "last_run": line.last,
@@ -82,36 +90,43 @@ class RepositoryStatus(Shown):
         }  # fmt: skip
 
     def card(self) -> Card:
-        """Return the card: a row for each use case, then for each job."""
+        """Return the card: a row for each use case, then for each review and each job."""
         rows = [
-            *((line.name, line.case.title, line.verdict, line.reviews, line.command) for line in self.cases),
-            *(
-                (f"job {line.status.job}", _job_text(line), _live(line), "", line.command)
-                for line in self.jobs
-            ),
+            *((line.name, line.case.title, line.verdict, line.command) for line in self.cases),
+            *((f"review {Path(line.file).stem}", line.about, "", line.command) for line in self.reviews),
+            *((f"job {line.status.job}", _job_text(line), _live(line), line.command) for line in self.jobs),
         ]
         notes = [self.problem] if self.problem else []
-        head = ("", "what", "verdict or version", "reviews", "next")
+        head = ("", "what", "verdict or version", "next")
         return Card(title=f"Status of {self.root.name}", head=head, rows=rows, notes=notes)
 
     def markdown(self) -> str:
         """Return the page that JupyterLab opens on; links lead to notebooks and readiness pages."""
         cases = [
-            (_link(line.name, line.case.notebook), _plain(line.case.title), _judged(line),
-             _plain(line.reviews), _code(line.command))
+            (
+                _link(line.name, line.case.notebook),
+                _plain(line.case.title),
+                _judged(line),
+                _code(line.command),
+            )
             for line in self.cases
-        ]  # fmt: skip
+        ]
         jobs = [
             (_plain(line.status.job), _plain(_live(line)), _plain(line.last), _plain(line.due),
              _plain("; ".join(line.status.stopped)), _code(line.command))
             for line in self.jobs
         ]  # fmt: skip
+        reviews = [
+            (_link(line.file.removeprefix(f"{REVIEWS}/"), line.file), _plain(line.about), _code(line.command))
+            for line in self.reviews
+        ]
         parts = [
             f"# {_plain(self.root.name)}",
             _ABOUT,
             "## Use cases",
-            _table(("notebook", "question", "verdict", "reviews", "next"), cases)
+            _table(("notebook", "question", "verdict", "next"), cases)
             or "None yet: `workbench init --help`.",
+            *(["## Reviews", _table(("labels", "decided", "in a notebook"), reviews)] if reviews else []),
             "## Jobs",
             _table(("job", "production", "last run", "due next", "stopped", "next"), jobs) or "None yet.",
         ]
@@ -123,11 +138,13 @@ def status_of(root: Path, *, clock: Clock | None = None) -> RepositoryStatus:
     clock = clock or SystemClock()
     params = config.load_params(root)
     cases = tuple(_case_line(root, params, name, case) for name, case in params.use_cases.items())
+    reviews = tuple(line for name in params.use_cases for line in _review_lines(root, name))
     try:
         jobs = tuple(_job_line(status, clock.now()) for status in statuses(root, clock=clock))
     except WorkbenchError as error:
-        return RepositoryStatus(root=root, cases=cases, jobs=(), problem=f"the jobs cannot be read: {error}")
-    return RepositoryStatus(root=root, cases=cases, jobs=jobs)
+        problem = f"the jobs cannot be read: {error}"
+        return RepositoryStatus(root=root, cases=cases, jobs=(), reviews=reviews, problem=problem)
+    return RepositoryStatus(root=root, cases=cases, jobs=jobs, reviews=reviews)
 
 
 def start_page(root: Path) -> str:
@@ -139,7 +156,8 @@ def start_page(root: Path) -> str:
 
 
 def _case_line(root: Path, params: config.Params, name: str, case: UseCase) -> _CaseLine:
-    verdict, page = _verdict(root / Results(use_case=name).gate), Path(f"{case.report}.html")
+    verdict = _verdict(root / Results(use_case=name).gate)
+    pages = (Path(f"{case.report}{ending}") for ending in (".html", ".md"))
     job = next((job for job, declared in params.jobs.items() if declared.use_case == name), name)
     live = registry.load_or_new(root, "job", job).labels.get("production")
     command = {
@@ -147,31 +165,28 @@ def _case_line(root: Path, params: config.Params, name: str, case: UseCase) -> _
         "fail": f"workbench gate {name}/{case.candidate}",
         "undecided": f"workbench gate {name}/{case.candidate}",
     }.get(verdict, "make repro")
-    found = page if (root / page).is_file() else None
-    return _CaseLine(
-        name=name, case=case, verdict=verdict or _NO_VERDICT, page=found, reviews=_reviews(root, name),
-        command=command,
-    )  # fmt: skip
+    found = next((page for page in pages if (root / page).is_file()), None)
+    return _CaseLine(name=name, case=case, verdict=verdict or _NO_VERDICT, page=found, command=command)
 
 
-def _reviews(root: Path, name: str) -> str:
-    """Return how many pairs people decided in each blind review, and how many notes they made on cases."""
-    said = []
-    for path in sorted((root / REVIEWS / name).glob("*.jsonl")):
+def _review_lines(root: Path, use_case: str) -> Iterator[_ReviewLine]:
+    """Yield the reviews of a use case; the call that goes on with each is that of its latest decision."""
+    for path in sorted((root / REVIEWS / use_case).glob("*.jsonl")):
+        file = path.relative_to(root).as_posix()
         try:
-            decided = latest(read_labels(path))
+            labels = latest(read_labels(path))
         except WorkbenchError as error:
-            said.append(f"{path.stem}: {error.message}")
+            yield _ReviewLine(file=file, about=f"cannot be read: {error.message}", command="workbench check")
             continue
-        people = len({label.reviewer for label in decided})
-        said.append(f"{path.stem}: {len(decided)} decided by {people}")
-    try:
-        noted = len(read_notes(root, name))
-    except WorkbenchError as error:
-        said.append(error.message)
-    else:
-        said += [f"{noted} notes on cases"] * bool(noted)
-    return "; ".join(said[-_SHOWN:])
+        if not labels:
+            continue
+        last = max(labels, key=lambda label: label.at)
+        run, other = sorted((last.left, last.right), key=lambda answer: (answer.arm, answer.run))
+        pairs, people = len({label.case for label in labels}), len({label.reviewer for label in labels})
+        who = "1 reviewer" if people == 1 else f"{people} reviewers"
+        about = f"{run.arm} and {other.arm}: {pairs} by {who}, last on {last.at[:10]}"
+        call = f'ws.review("{run.run}", "{other.run}", name="{path.stem}", seed={last.seed})'
+        yield _ReviewLine(file=file, about=about, command=call)
 
 
 def _verdict(path: Path) -> str:

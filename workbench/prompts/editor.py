@@ -25,7 +25,7 @@ from workbench.prompts.surroundings import Surroundings
 from workbench.prompts.trial import DRAFT, TODAY, PromptTrial
 from workbench.types import Reply
 from workbench.widgets.nodes import Node
-from workbench.widgets.panel import Panel, told
+from workbench.widgets.panel import Panel, is_run_by_program, told
 
 #: Cases of a trial, unless a person says otherwise.
 CASES: Final = 12
@@ -344,6 +344,8 @@ class PromptEditor(Panel):
 
     def _keep(self) -> None:
         """Keep what is not saved in a file; a file that cannot be written becomes a note."""
+        if is_run_by_program():
+            return
         try:
             if not self.changed:
                 self._kept.discard()
@@ -364,7 +366,8 @@ class PromptEditor(Panel):
         self._kept = KeptDrafts(
             around.drafts, use_case=around.use_case, prompt=self.base.name, author=around.author
         )
-        found = self._kept.newest()
+        # A program's run of a notebook must not depend on what a person has left unsaved on this machine.
+        found = None if is_run_by_program() else self._kept.newest()
         if found is None:
             damaged = self._kept.damaged
             self.kept_note = f"an unsaved text cannot be read: {', '.join(damaged)}" if damaged else ""

@@ -18,7 +18,7 @@ from workbench.widgets.table import PAGE, Grid, Heading, texts
 #: Lines of the field of a turn.
 _LEAST_ROWS, _MOST_ROWS = 3, 14
 _WIDE = 60
-_TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "undecided": "warn"}
+_TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "undecided": "warn", "same": "warn"}
 
 
 class EditorState(Protocol):

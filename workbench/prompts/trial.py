@@ -57,9 +57,10 @@ class PromptTrial(Shown):
     def verdict(self) -> str:
         """What the trial says, in one line."""
         first, n = self.first, self.first.n
-        if self.comparison.verdict != "undecided":
-            return f"{first.metric}: the draft is {self.comparison.verdict} than {self.base} on {n} cases"
-        if not first.improved and not first.worsened:
+        verdict = self.comparison.verdict
+        if verdict in {"better", "worse"}:
+            return f"{first.metric}: the draft is {verdict} than {self.base} on {n} cases"
+        if verdict == "same":
             return f"{first.metric}: the same on all {n} cases; other cases may differ"
         more = f"; about {first.needed:,} more cases like these would decide" if first.needed else ""
         return f"{first.metric}: undecided, {n} cases are too few to decide{more}"

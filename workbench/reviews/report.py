@@ -228,6 +228,8 @@ class ReviewReport(Shown):
     def _scorers(self) -> list[Row]:
         rows: list[Row] = []
         for name in self.scorers if self.preferences else ():
+            if name in self._indifferent():
+                continue
             row = _kappa_row(f"kappa of people and {name}", self.agreement(name).kappa, "preferred alike")
             differ = self.disagreements(name)
             more = f" and {len(differ) - _NAMED} more" if len(differ) > _NAMED else ""
@@ -247,7 +249,14 @@ class ReviewReport(Shown):
             notes.append(
                 f"the left side was preferred in {self.on_left} of {self.sided} decisions for a side"
             )
+        if same := self._indifferent():
+            notes.append(f"the same for both answers of each decided pair: {', '.join(same)}")
         return notes
+
+    def _indifferent(self) -> list[str]:
+        """Return the scorers that prefer neither answer of any decided pair, whose kappa says nothing."""
+        said = {name: {scorer for _, scorer in self.agreement(name).pairs.values()} for name in self.scorers}
+        return [name for name, preferences in said.items() if preferences == {"tie"}]
 
     def _confusion_lines(self) -> list[str]:
         """Return the table of people and the first scorer, a line for each preference of people."""

@@ -27,10 +27,9 @@ class CardNode(Node):
         used = [i for i in range(len(card.head)) if any(row[i] for row in card.rows)]
         heads = [Heading(label=card.head[i], numeric=not card.is_text(i)) for i in used]
         rows = [[_cell(card.head[i], row[i]) for i in used] for row in card.rows]
-        title = f"{card.title} · {card.verdict.upper()}" if card.verdict else card.title
-        table: list[Node] = [Grid(caption=title, headings=heads, rows=rows, total=len(rows))]
+        table: list[Node] = [Grid(caption=card.heading, headings=heads, rows=rows, total=len(rows))]
         nodes = [
-            *(table if rows else [Words(text=title, heading=3)]),
+            *(table if rows else [Words(text=card.heading, heading=3)]),
             *([Words(text="\n".join(card.notes), tone="muted")] if card.notes else []),
             *([Words(text=f"next: {card.command}", code=True)] if card.command else []),
         ]

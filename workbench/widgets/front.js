@@ -12,6 +12,10 @@ const el = (tag, attributes = {}, ...children) => {
   return made;
 };
 const tone = (node) => (node.tone ? `wb-${node.tone}` : "");
+// Milliseconds without an answer of the kernel after which a person is told.
+const PATIENCE = 3000;
+const UNANSWERED = "The kernel has not answered: it is busy with a cell, or it was restarted. "
+  + "If it is idle, run the cell again.";
 const act = (node) => ({ "data-action": node.action, "data-value": JSON.stringify(node.value ?? null) });
 
 const draw = {
@@ -138,11 +142,27 @@ function render({ model, el: host }) {
   const root = el("div", { class: "wb", "data-lm-suppress-shortcuts": "true", tabindex: "-1" });
   const body = el("div", { class: "wb-body" });
   const notice = el("div", { class: "wb-notice", role: "status", "aria-live": "polite", dir: "auto" });
-  root.append(body, notice);
+  // A notice below a tall panel is shown over it while somebody acts in the panel (front.css).
+  const end = el("div");
+  const watch = new IntersectionObserver(([seen]) => notice.classList.toggle("wb-away", !seen.isIntersecting));
+  root.append(body, end, notice);
   host.append(root);
+  watch.observe(end);
 
-  const send = (target) => model.send({ action: target.dataset.action, value: valueOf(target) });
+  let waiting;
+  const tell = (message) => {
+    clearTimeout(waiting);
+    const unanswered = () => { notice.textContent = UNANSWERED; };
+    waiting = setTimeout(unanswered, PATIENCE);
+    try {
+      model.send(message);
+    } catch {  // the connection to a kernel that was restarted
+      unanswered();
+    }
+  };
+  const send = (target) => tell({ action: target.dataset.action, value: valueOf(target) });
   const update = () => {
+    clearTimeout(waiting);
     const content = model.get("content");
     const next = el("div", { class: "wb-body", "aria-busy": content.busy ? "true" : "false" }, drawn(content.view));
     const focused = () => root.contains(root.getRootNode().activeElement);
@@ -172,7 +192,7 @@ function render({ model, el: host }) {
     const { enter } = event.target.dataset;
     // After the event "change" of the same key, which sends the text.
     if (enter && event.key === "Enter" && !event.isComposing) {
-      setTimeout(() => model.send({ action: enter, value: null }));
+      setTimeout(() => tell({ action: enter, value: null }));
     }
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) return;
     const pressed = [...root.querySelectorAll("[data-shortcut]")]
@@ -184,7 +204,11 @@ function render({ model, el: host }) {
   });
   model.on("change:content", update);
   update();
-  return () => model.off("change:content", update);
+  return () => {
+    clearTimeout(waiting);
+    watch.disconnect();
+    model.off("change:content", update);
+  };
 }
 
 export default { render };

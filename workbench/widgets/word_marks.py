@@ -19,18 +19,23 @@ _UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _TOKEN = re.compile(rf"([{_UNSPACED}]|(?:(?![{_UNSPACED}])[\w\u0300-\u036f])+|[^\w\s])(\s*)")
 #: Letters of a word that has no plural here, and of one that does not part two changes.
 _PLURAL, _SLIGHT = 3, 3
+#: Words of two texts, and the share of them in common, below which marks would cover nearly everything.
+_FEW, _COMMON = 6, 0.2
 
 
 def differing(before: str, after: str) -> tuple[MarkedWords, MarkedWords]:
     """Return two texts: words that only `before` has are `removed`, those that only `after` has `added`.
 
-    The first `COMPARED` characters of each are compared; the rest has no marks.
+    The first `COMPARED` characters of each are compared; the rest has no marks. Neither have two texts of
+    several words with hardly one in common: they are read, not compared.
     """
     ours, theirs = _tokens(before[:COMPARED]), _tokens(after[:COMPARED])
     exact = max(len(ours), len(theirs)) <= _MOST_EXACT
     matcher = difflib.SequenceMatcher(
         None, [word for word, _ in ours], [word for word, _ in theirs], autojunk=not exact
     )
+    if min(len(ours), len(theirs)) >= _FEW and matcher.ratio() < _COMMON:
+        return MarkedWords(parts=_merged([(before, "")])), MarkedWords(parts=_merged([(after, "")]))
     left: list[tuple[str, Mark]] = []
     right: list[tuple[str, Mark]] = []
     codes = matcher.get_opcodes()

@@ -10,8 +10,7 @@ from workbench.config import UseCase
 from workbench.context import Context
 from workbench.errors import ConfigError
 from workbench.experiments.dataset import Dataset
-from workbench.experiments.runs import Run, find_run
-from workbench.layout import RUNS
+from workbench.experiments.runs import Run
 from workbench.reviews.blind_review import Review
 from workbench.reviews.label_file import LabelFile
 from workbench.reviews.sampling import ReviewedRuns
@@ -51,6 +50,9 @@ class ReviewingWorkspace(Protocol):
     def cases(self) -> Dataset:
         """Return the cases of the use case."""
 
+    def run(self, reference: str) -> Run:
+        """Return a run by `use_case/arm` or by its id, with the cases that it answered if they are known."""
+
 
 def open_review(
     ws: ReviewingWorkspace, run: Run | str, other: Run | str, options: ReviewOptions | None = None
@@ -76,15 +78,14 @@ def open_review(
 
 
 def _cases_of(ws: ReviewingWorkspace, run: Run) -> Dataset:
-    """Return the cases that a run of this process answered, such as a sample; else those of the use case."""
+    """Return the cases that a run answered, such as a sample, if known; else those of the use case."""
     known = run.context.dataset
     return known if known is not None and known.digest == run.dataset_digest else ws.cases()
 
 
 def _run_of(ws: ReviewingWorkspace, run: Run | str) -> Run:
     if isinstance(run, str):
-        judged, explored = sorted(ws.root.glob("results/*/judged")), sorted(ws.root.glob("results/*/runs"))
-        run = find_run(run, [*judged, *explored], explored=sorted((ws.root / RUNS).glob("*")))
+        run = ws.run(run)
     if not isinstance(run, Run):
         raise ConfigError(
             f"a review takes runs, found {type(run).__name__}",

@@ -1,5 +1,7 @@
 """Comparing two runs, and several as one family."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -67,7 +69,9 @@ def test_undecided_says_how_many_cases_are_missing():
     found = compare(a_run(s=new), a_run("today", s=of(50, 100)))
     assert found.verdict == "undecided"
     assert found["s"].needed == 509  # (1.96 sqrt(0.07) + 0.8416 sqrt(0.07 - 0.03^2))^2 / 0.03^2 = 608.1
-    assert "509 more cases" in str(found) and "after adding about 509 cases" in str(found)
+    assert "509 more cases" in str(found) and "dvc repro   # after adding about 509 cases" in str(found)
+    draft = replace(a_run(s=new), settings={"prompt": "answer@draft-1f2e3d4c"})
+    assert "next: ws.cases().sample(609, seed=1)" in str(compare(draft, a_run("today", s=of(50, 100))))
 
 
 def test_arms_that_agree_on_every_case_are_the_same_and_not_undecided():

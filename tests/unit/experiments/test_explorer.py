@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import polars as pl
@@ -16,8 +17,9 @@ import workbench.widgets.front  # noqa: F401  (before a test puts another IPytho
 from workbench.errors import ConfigError, NotFoundError
 from workbench.experiments.case_detail import CaseDetail, answer_text
 from workbench.experiments.case_table import CaseTable
-from workbench.experiments.compare import compare
+from workbench.experiments.compare import compare, compare_all
 from workbench.experiments.dataset import Dataset
+from workbench.experiments.experiment import ComparedRuns
 from workbench.experiments.kept_attempts import KeptAttempts
 from workbench.experiments.runs import Run, load_runs, save_runs
 from workbench.widgets.cutting import LONGEST
@@ -56,6 +58,24 @@ def test_arms_are_those_of_the_comparison_and_an_unknown_one_is_named(result):
         result.case("q0001", arm="old", baseline="old")
     with pytest.raises(NotFoundError, match="no score 'acuracy'"):
         result.flips(metric="acuracy")
+
+
+def test_what_a_person_compares_comes_first_and_controls_last():
+    new, old, blind = (
+        a_run("new", accuracy=[1, 0]),
+        a_run("old", accuracy=[0, 1]),
+        a_run("blind", accuracy=[0, 0]),
+    )
+    control = replace(blind, settings={"control": True})
+    runs = {"old": old, "blind": control, "new": new}
+    result = ComparedRuns(runs=runs, comparison=compare_all([control, new], baseline=old))
+    panel = result.explore()
+    assert (panel.arm, panel.baseline) == ("new", "old")
+    assert result.wrong()["case"].to_list() == ["q0001"] and result.case("q0001").answers[1].arm == "new"
+    first, other = panel.view().nodes[:2]
+    assert first.card.title.startswith("new against old")
+    assert not other.open and other.summary.startswith("blind against old")
+    assert result._repr_mimebundle_()["text/plain"].startswith("new against old")
 
 
 def test_two_runs_of_one_arm_are_told_apart_by_their_ids():

@@ -79,6 +79,15 @@ def test_a_case_without_both_scores_says_nothing_of_a_scorer(tmp_path):
     assert review.report().agreement("accuracy").kappa.n == 5
 
 
+def test_a_scorer_that_prefers_no_answer_is_named_and_has_no_kappa(tmp_path):
+    same, better = ([1.0] * 8, [1.0] * 8), ([1.0] * 8, [0.0] * 8)
+    report = decided(tmp_path, ["candidate"] * 7 + ["few_shot"], accuracy=better, recall=same).report()
+    text = str(report)
+    assert "kappa of people and accuracy" in text and "kappa of people and recall" not in text
+    assert "the same for both answers of each decided pair: recall" in text
+    assert report.agreement("recall").kappa.n == 8
+
+
 def test_a_scorer_that_agrees_with_people_has_kappa_1(tmp_path):
     review = review_of(tmp_path, *two_runs(8, accuracy=([1.0, 0.0] * 4, [0.0, 1.0] * 4)))
     for _ in range(8):

@@ -51,6 +51,14 @@ def test_an_action_changes_the_state_and_the_text(panel):
     assert panel.n == 2 and str(panel) == "n is 2\n  more: c.more()"
 
 
+def test_every_message_is_answered_by_another_view(panel):
+    seen = [panel.to_json()]
+    for message in ({"action": "more", "value": 0}, {"action": "none"}, "no message", {"action": "none"}):
+        panel.receive(message)
+        assert panel.to_json() not in seen, message
+        seen.append(panel.to_json())
+
+
 @pytest.mark.parametrize("action", ["fail", "break", "none", "more.__class__", "__init__", ""])
 def test_an_error_becomes_the_notice_and_changes_nothing(panel, action):
     panel.act("more")

@@ -48,6 +48,13 @@ def test_words_that_differ_are_marked(before, after, shown):
     assert differing(before, after)[1].text == shown
 
 
+def test_texts_with_hardly_a_word_in_common_have_no_marks():
+    before, after = "The meal allowance per day is 46 euros.", "A business trip can be a unique opportunity"
+    assert [shown.parts for shown in differing(before, after)] == [((before, ""),), ((after, ""),)]
+    like = "The meal allowance is not known to me."
+    assert "{+not known to me+}" in differing(before, like)[1].text or differing(before, like)[1].parts[1][1]
+
+
 def test_words_and_phrases_are_marked_whatever_their_case_and_number():
     found = matching(
         "Meal ALLOWANCES are 46  Euros; a class", {"allowance", "meal", "clas"}, ["46 euros", ""]
