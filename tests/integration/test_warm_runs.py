@@ -131,11 +131,31 @@ planted = bytearray(b"pl-17a9c3") + b"e0-planted"
 said = [found(first, second), found(b"pl-17a9c3", b"e0-planted") > 0, "PROVIDER_KEY" in os.environ]
 """
 SLOW = "import time\ntime.sleep(4)\nsaid = 'late'"
+ENDLESS = """
+import time
+from pathlib import Path
+
+time.sleep(300 if "--template" in Path("/proc/self/cmdline").read_text() else 0)
+said = 1
+"""
+#: Writes over the mark in its own environment, before it starts another process.
+HIDE = r"""
+import ctypes, os, time
+
+(stack,) = (line.split()[0] for line in open("/proc/self/maps") if "[stack]" in line)
+start, end = (int(part, 16) for part in stack.split("-"))
+at = ctypes.string_at(start, end - start).find(b"WORKBENCH_RUN=")
+ctypes.memmove(start + at, b"X" * 13, 13)
+os.fork()
+time.sleep(300)
+said = 1
+"""
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A repository with four versions: @1 leaves things, @2 looks for a secret, @3 is slow, @4 is plain."""
+    """A repository with six versions: @1 leaves things, @2 looks for a secret, @3 is slow, @4 is plain, @5 hides,
+    @6 never ends when it is forked."""
 
     def make(folder: Path) -> None:
         root = warm_repository(folder / "repo")
@@ -143,6 +163,8 @@ def made(tmp_path_factory):
         frozen_notebook(root, SEARCH)
         frozen_notebook(root, SLOW)
         number = frozen_notebook(root, "said = 7")
+        frozen_notebook(root, HIDE)
+        frozen_notebook(root, ENDLESS)
         code = ready(root, *jobspec.load(root, "small", number)).code
         subprocess.run([sys.executable, "-m", "compileall", "-q", root / "workbench", code], check=True)
 
@@ -300,6 +322,43 @@ def test_a_killed_worker_is_told_as_a_cold_one_is(root, warm):
     err = process.communicate(timeout=60)[1]
     assert process.returncode == 3 and ended(below)
     assert "the worker was killed, perhaps by the system for memory and wrote no result" in err
+
+
+def test_a_kernel_ends_when_its_worker_and_its_command_are_killed_at_once(root, warm):
+    warmed(root, warm, 6, "2026-11-01")
+    process, below = started(root, 6, "2026-11-02", warm)
+    (worker,) = [item for item in below if item.ppid() not in {other.pid for other in below}]
+    process.send_signal(signal.SIGSTOP)  # it may not end the kernel in the worker's place
+    worker.kill()
+    process.kill()
+    process.communicate()
+    assert ended(below)
+
+
+def test_a_kernel_that_hides_its_mark_ends_with_its_run(root, warm):
+    """Once a cold one and once a forked one: both lead a session that they cannot leave."""
+    for day in ("2026-11-01", "2026-11-02"):
+        process = subprocess.Popen(
+            command(root, 5, day), cwd=root, env=environment(root, warm), stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        hidden = _hidden(process)
+        assert (OPTION in hidden[0].cmdline()) is (day == "2026-11-02")
+        process.send_signal(signal.SIGTERM)
+        err = process.communicate(timeout=60)[1]
+        assert process.returncode and ended(hidden), err
+        listening(warm)
+
+
+def _hidden(process):
+    """Return the kernel that has written over its mark, and the process that it started."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until and process.poll() is None:
+        for found in psutil.process_iter(["name", "ppid", "environ"]):
+            if "XXXXXXXXXXXXX" in (found.info["environ"] or {}) and (below := found.children()):
+                return [found, *below]
+        time.sleep(0.05)
+    raise AssertionError(process.communicate(timeout=5))
 
 
 def test_a_server_forks_command_worker_and_kernel_and_stops_without_a_process(root):
