@@ -21,14 +21,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from workbench import process_groups
+
 #: The environment variable of the mark. Descendants inherit it, also in another session.
 MARK = "WORKBENCH_RUN"
 #: Variables that children do not inherit: a gateway's keys of providers.
 _withheld: set[str] = set()
 #: Seconds between SIGTERM and SIGKILL.
 GRACE_S = 3.0
-#: Seconds to wait until the killed processes of a group have ended.
-GROUP_GRACE_S = 5.0
 
 
 def start(
@@ -96,7 +96,7 @@ def end(mark: str, process: _EndableProcess | None = None, *, variable: str = MA
     own environment.
     """
     alive = variable == MARK and (process is None or process.poll() is None)
-    groups = _groups_below(found.pid for found in marked(mark)) if alive else set()
+    groups = process_groups.begun_below(found.pid for found in marked(mark)) if alive else set()
     if process is not None:
         stop(process)
         if process.stdin is not None:
@@ -105,7 +105,7 @@ def end(mark: str, process: _EndableProcess | None = None, *, variable: str = MA
     while kill_marked(mark, variable=variable) and time.monotonic() < until:
         time.sleep(0.02)  # a dying process may start another
     for group in groups:
-        end_group(group)
+        process_groups.end_group(group)
 
 
 def stop(process: _EndableProcess | int, *, grace_s: float = GRACE_S) -> None:
@@ -133,60 +133,13 @@ def kill_marked(mark: str, *, variable: str = MARK) -> int:
     import psutil
 
     found = marked(mark, variable=variable)
-    for group in _groups({process.pid for process in found}) if variable == MARK else ():
+    for group in process_groups.begun_by({process.pid for process in found}) if variable == MARK else ():
         with contextlib.suppress(OSError):  # it has ended
             os.killpg(group, signal.SIGKILL)
     for process in found:
         with contextlib.suppress(psutil.Error):  # it has ended
             process.kill()
     return len(found)
-
-
-def end_group(group: int) -> None:
-    """Kill the processes of a group and wait some seconds until they have ended."""
-    until = time.monotonic() + GROUP_GRACE_S
-    while _living(group) and time.monotonic() < until:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
-        time.sleep(0.01)
-
-
-def _living(group: int) -> bool:
-    """Whether a group has a process that has not ended."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    import psutil
-
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                return True
-    return False
-
-
-def _groups_below(pids: Iterable[int]) -> set[int]:
-    """Return the process groups of the sessions that these processes and their descendants began."""
-    import psutil
-
-    found = set(pids)
-    for pid in tuple(found):
-        with contextlib.suppress(psutil.Error):  # it has ended
-            process = psutil.Process(pid)
-            if process.ppid() not in found:
-                found |= {child.pid for child in process.children(recursive=True)}
-    return _groups(found)
-
-
-def _groups(pids: set[int]) -> set[int]:
-    """Return the process groups of processes in sessions that one of them leads, but for this process's."""
-    found = set()
-    for pid in pids:
-        with contextlib.suppress(OSError):  # it has ended
-            if os.getsid(pid) in pids and os.getpgid(pid) != os.getpgid(0):
-                found.add(os.getpgid(pid))
-    return found
 
 
 def marked(mark: str, *, variable: str = MARK) -> list[Any]:
@@ -228,10 +181,10 @@ def end_with_caller(mark: str, *, grace_s: float = 0.0) -> None:
         while time.monotonic() < until:  # this thread ends with the main one
             kill_marked(mark)
             time.sleep(0.05)
-        groups = _groups_below([os.getpid()])
+        groups = process_groups.begun_below([os.getpid()])
         end(mark)
         for group in groups:
-            end_group(group)
+            process_groups.end_group(group)
         os._exit(3)
 
     threading.Thread(target=wait, name="workbench-caller", daemon=True).start()

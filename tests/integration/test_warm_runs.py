@@ -150,12 +150,40 @@ os.fork()
 time.sleep(300)
 said = 1
 """
+#: Tries to reach every other process of the machine, and a socket such as that of a template.
+REACH = r"""
+import ctypes, json, os, socket
+
+libc, reached = ctypes.CDLL(None), []
+
+
+def reach(what, act, *given):
+    try:
+        act(*given)
+        reached.append(what)
+    except OSError:
+        pass
+
+
+for pid in range(1, os.getpid() + 2_000):
+    if libc.tgkill(os.getpid(), pid, 0):  # no thread of its own
+        reach(["signal", pid], os.kill, pid, 0)
+        for name in ("mem", "environ", "maps", "fd/0"):
+            reach([name, pid], os.open, f"/proc/{pid}/{name}", os.O_RDONLY)
+reach("folder", os.listdir, "/tmp")
+try:
+    socket.socket(socket.AF_UNIX).connect("/tmp/no-such-socket")
+except OSError as error:
+    refused = type(error).__name__
+capabilities = (ctypes.c_uint32 * 6)()
+libc.capget((ctypes.c_uint32 * 2)(0x20080522, 0), capabilities)
+said = json.dumps([reached, refused, libc.prctl(39, 0, 0, 0, 0), libc.prctl(21, 0, 0, 0, 0), *capabilities])
+"""
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A repository with six versions: @1 leaves things, @2 looks for a secret, @3 is slow, @4 is plain, @5 hides,
-    @6 never ends when it is forked."""
+    """A repository whose versions leave things, look for a secret, wait, are plain, hide or try ways out."""
 
     def make(folder: Path) -> None:
         root = warm_repository(folder / "repo")
@@ -165,6 +193,7 @@ def made(tmp_path_factory):
         number = frozen_notebook(root, "said = 7")
         frozen_notebook(root, HIDE)
         frozen_notebook(root, ENDLESS)
+        frozen_notebook(root, REACH)
         code = ready(root, *jobspec.load(root, "small", number)).code
         subprocess.run([sys.executable, "-m", "compileall", "-q", root / "workbench", code], check=True)
 
@@ -276,6 +305,14 @@ def test_no_key_of_a_provider_is_in_the_memory_of_a_forked_kernel(root, warm):
     text = run(root, 2, "2026-11-03", warm, PROVIDER_KEY=SECRET)[1]
     assert text == "[0, True, False]"
     assert SECRET not in json.dumps(psutil.Process(template.pid).environ())
+
+
+def test_a_forked_kernel_reaches_no_template_and_no_other_process(root, warm):
+    _, cold = run(root, 7, "2026-11-01", warm)
+    listening(warm)
+    _, forked = run(root, 7, "2026-11-02", warm)
+    # Nothing is reached; no_new_privs and the filter are on, and there is no capability.
+    assert json.loads(forked) == [[], "PermissionError", 1, 2, 0, 0, 0, 0, 0, 0] == json.loads(cold)
 
 
 def test_a_template_that_is_killed_between_two_runs_costs_the_second_its_warmth_only(root, warm):

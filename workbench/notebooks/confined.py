@@ -14,7 +14,7 @@ from typing import Any, Final
 from workbench import files
 from workbench.errors import ConfigError, NotebookError
 from workbench.forking import seeds
-from workbench.processes import end_group
+from workbench.process_groups import end_group
 
 #: Bytes of a dead kernel's output of which the last line is told.
 _LAST_BYTES: Final = 500

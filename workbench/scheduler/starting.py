@@ -121,8 +121,8 @@ def open_server(
 
     remove_remains(root, ledger)  # of runs that were killed after their line had ended: nobody settles them
     parts = ServerParts(
-        ledger=ledger, reader=DefinitionReader(root, rehearsal=rehearsal, withdrawn=lambda: _withdrawn(ledger)),
-        starter=CommandStarter(root, warm), teller=OutboxTeller(ledger), clock=clock,
+        reader=DefinitionReader(root, rehearsal=rehearsal, withdrawn=lambda: _withdrawn(ledger)),
+        ledger=ledger, starter=CommandStarter(root, warm), teller=OutboxTeller(ledger), clock=clock,
         after_run=after_run,
     )  # fmt: skip
     server = JobServer(parts, dataclasses.replace(options, address=place))
