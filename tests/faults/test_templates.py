@@ -388,6 +388,24 @@ def _has(pid, needle):
     return False
 
 
+def test_a_process_without_its_descriptor_is_not_used(warm, code, tmp_path, monkeypatch):
+    """The system leaves a descriptor out when the receiver may open no more files."""
+    folder = code()
+    listening(warm, folder)
+    received = messages.receive
+
+    def without(connection):
+        value, descriptors = received(connection)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return value, []
+
+    monkeypatch.setattr(templates.messages, "receive", without)
+    with (tmp_path / "out").open("wb") as out:
+        assert asked(warm, folder, "0", stream=out.fileno()) is None
+    assert not (folder / "seen").exists()
+
+
 def test_a_template_of_another_format_gets_no_environment(warm, code, tmp_path, monkeypatch):
     folder = code()
     listening(warm, folder)
