@@ -21,6 +21,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from workbench import process_groups
+
 #: The environment variable of the mark. Descendants inherit it, also in another session.
 MARK = "WORKBENCH_RUN"
 #: Variables that children do not inherit: a gateway's keys of providers.
@@ -88,7 +90,13 @@ class _EndableProcess(Protocol):
 
 
 def end(mark: str, process: _EndableProcess | None = None, *, variable: str = MARK) -> None:
-    """End a child and every process that carries its mark in `variable`: by SIGTERM, then by SIGKILL."""
+    """End a child and every process that carries its mark in `variable`: by SIGTERM, then by SIGKILL.
+
+    What they started in sessions that they began ends too, also without a mark: a process can write over its
+    own environment.
+    """
+    alive = variable == MARK and (process is None or process.poll() is None)
+    groups = process_groups.begun_below(found.pid for found in marked(mark)) if alive else set()
     if process is not None:
         stop(process)
         if process.stdin is not None:
@@ -96,6 +104,8 @@ def end(mark: str, process: _EndableProcess | None = None, *, variable: str = MA
     until = time.monotonic() + GRACE_S
     while kill_marked(mark, variable=variable) and time.monotonic() < until:
         time.sleep(0.02)  # a dying process may start another
+    for group in groups:
+        process_groups.end_group(group)
 
 
 def stop(process: _EndableProcess | int, *, grace_s: float = GRACE_S) -> None:
@@ -123,23 +133,13 @@ def kill_marked(mark: str, *, variable: str = MARK) -> int:
     import psutil
 
     found = marked(mark, variable=variable)
-    for group in _groups({process.pid for process in found}) if variable == MARK else ():
+    for group in process_groups.begun_by({process.pid for process in found}) if variable == MARK else ():
         with contextlib.suppress(OSError):  # it has ended
             os.killpg(group, signal.SIGKILL)
     for process in found:
         with contextlib.suppress(psutil.Error):  # it has ended
             process.kill()
     return len(found)
-
-
-def _groups(pids: set[int]) -> set[int]:
-    """Return the process groups of processes in sessions that one of them leads, but for this process's."""
-    found = set()
-    for pid in pids:
-        with contextlib.suppress(OSError):  # it has ended
-            if os.getsid(pid) in pids and os.getpgid(pid) != os.getpgid(0):
-                found.add(os.getpgid(pid))
-    return found
 
 
 def marked(mark: str, *, variable: str = MARK) -> list[Any]:
@@ -181,7 +181,10 @@ def end_with_caller(mark: str, *, grace_s: float = 0.0) -> None:
         while time.monotonic() < until:  # this thread ends with the main one
             kill_marked(mark)
             time.sleep(0.05)
+        groups = process_groups.begun_below([os.getpid()])
         end(mark)
+        for group in groups:
+            process_groups.end_group(group)
         os._exit(3)
 
     threading.Thread(target=wait, name="workbench-caller", daemon=True).start()

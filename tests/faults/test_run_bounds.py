@@ -15,6 +15,7 @@ from workbench.config.operations import OPERATIONS, load_operations
 from workbench.config.run_bounds import RunBounds
 from workbench.context import SystemClock
 from workbench.errors import ConfigError, LimitExceededError
+from workbench.forking import state
 from workbench.jobs.run_watch import RunWatch
 from workbench.testing.fakes import FakeClock
 
@@ -39,6 +40,16 @@ for _ in range(15):
     if not os.fork():
         break
 time.sleep(600)
+"""
+#: Gets its mark as a process does that a template forked, when it is told to.
+MARKED = """
+import sys
+from workbench.forking import state
+print("forked", flush=True)
+sys.stdin.readline()
+state.set_mark(sys.argv[1])
+print("marked", flush=True)
+sys.stdin.readline()
 """
 
 
@@ -117,6 +128,23 @@ def test_the_processes_of_another_run_do_not_count(started):
     for _ in range(3):
         assert len(watch.members()) == 1
     assert RunWatch("answers", "nobody", RunBounds(), SystemClock()).members() == []
+
+
+def test_a_process_of_a_template_counts_from_when_it_has_its_mark():
+    """A look between its fork and its mark says nothing about it for the looks that follow."""
+    run = secrets.token_hex(8)
+    environment = {**os.environ, processes.MARK: state.ROOM, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", MARKED, run]
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdout.readline() == b"forked\n"
+        watch = RunWatch("answers", run, RunBounds(), SystemClock())
+        assert watch.members() == []
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"marked\n"
+        assert watch.members() == [process.pid]
 
 
 def test_a_look_is_taken_twice_a_second():

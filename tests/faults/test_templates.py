@@ -22,6 +22,7 @@ from workbench import files, processes
 from workbench.config.operations import WarmLimits
 from workbench.forking import messages, templates
 from workbench.forking.templates import TemplateOrder
+from workbench.scheduler import warm as warm_templates
 from workbench.scheduler.warm import WarmTemplates
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="templates are of Linux")
@@ -247,6 +248,30 @@ def test_a_template_that_is_killed_leaves_its_processes_and_the_next_one_is_cold
     assert listening(warm, folder).pid != template.pid
 
 
+def test_a_template_of_code_that_was_updated_meanwhile_is_not_used(warm, code, tmp_path, log):
+    folder, version = code(), [1]
+    warm._code = lambda: version[0]
+    template = listening(warm, folder)
+    version[0] = 2
+    with (tmp_path / "out").open("wb") as out:
+        assert asked(warm, folder, "0", stream=out.fileno()) is None
+        assert ended([template.pid]) and "its code was updated" in log()[-1]
+        listens(warm, folder)
+        process = asked(warm, folder, "0", stream=out.fileno())
+    assert process.wait(20) == 0
+
+
+def test_an_edited_module_and_an_installed_package_are_an_update(tmp_path, monkeypatch):
+    module = tmp_path / "deep" / "module.py"
+    module.parent.mkdir()
+    module.write_text("a = 1")
+    monkeypatch.setattr(warm_templates, "_PACKAGE", tmp_path)
+    before = warm_templates._installed()
+    assert warm_templates._installed() == before
+    module.write_text("a = 10")
+    assert warm_templates._installed() != before
+
+
 def test_a_template_ends_with_who_started_it(warm, code):
     folder = code()
     template = listening(warm, folder)
@@ -361,6 +386,24 @@ def _has(pid, needle):
                 if needle in memory.read(end - start):
                     return True
     return False
+
+
+def test_a_process_without_its_descriptor_is_not_used(warm, code, tmp_path, monkeypatch):
+    """The system leaves a descriptor out when the receiver may open no more files."""
+    folder = code()
+    listening(warm, folder)
+    received = messages.receive
+
+    def without(connection):
+        value, descriptors = received(connection)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return value, []
+
+    monkeypatch.setattr(templates.messages, "receive", without)
+    with (tmp_path / "out").open("wb") as out:
+        assert asked(warm, folder, "0", stream=out.fileno()) is None
+    assert not (folder / "seen").exists()
 
 
 def test_a_template_of_another_format_gets_no_environment(warm, code, tmp_path, monkeypatch):

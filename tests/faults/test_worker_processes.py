@@ -139,6 +139,14 @@ def test_what_outlives_a_worker_that_is_done_is_ended_and_its_result_counts(vers
     assert not alive(request)
 
 
+def test_what_has_no_mark_any_more_ends_with_its_worker(version, bystander):
+    hides = "starts('sleep', '300', start_new_session=True, env={})\nready()\ntime.sleep(300)"
+    request = version(hides)
+    with pytest.raises(DeadlineError):
+        run(request, seconds=3)
+    assert not alive(request)
+
+
 def test_what_is_started_between_the_look_and_the_kill_is_ended_too(bystander, monkeypatch):
     look, marked = processes.marked, {**os.environ, processes.MARK: "mine"}
     made = [subprocess.Popen(["sleep", "300"], env=marked)]

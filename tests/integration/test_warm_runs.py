@@ -131,11 +131,59 @@ planted = bytearray(b"pl-17a9c3") + b"e0-planted"
 said = [found(first, second), found(b"pl-17a9c3", b"e0-planted") > 0, "PROVIDER_KEY" in os.environ]
 """
 SLOW = "import time\ntime.sleep(4)\nsaid = 'late'"
+ENDLESS = """
+import time
+from pathlib import Path
+
+time.sleep(300 if "--template" in Path("/proc/self/cmdline").read_text() else 0)
+said = 1
+"""
+#: Writes over the mark in its own environment, before it starts another process.
+HIDE = r"""
+import ctypes, os, time
+
+(stack,) = (line.split()[0] for line in open("/proc/self/maps") if "[stack]" in line)
+start, end = (int(part, 16) for part in stack.split("-"))
+at = ctypes.string_at(start, end - start).find(b"WORKBENCH_RUN=")
+ctypes.memmove(start + at, b"X" * 13, 13)
+os.fork()
+time.sleep(300)
+said = 1
+"""
+#: Tries to reach every other process of the machine, and a socket such as that of a template.
+REACH = r"""
+import ctypes, json, os, socket
+
+libc, reached = ctypes.CDLL(None), []
+
+
+def reach(what, act, *given):
+    try:
+        act(*given)
+        reached.append(what)
+    except OSError:
+        pass
+
+
+for pid in range(1, os.getpid() + 2_000):
+    if libc.tgkill(os.getpid(), pid, 0):  # no thread of its own
+        reach(["signal", pid], os.kill, pid, 0)
+        for name in ("mem", "environ", "maps", "fd/0"):
+            reach([name, pid], os.open, f"/proc/{pid}/{name}", os.O_RDONLY)
+reach("folder", os.listdir, "/tmp")
+try:
+    socket.socket(socket.AF_UNIX).connect("/tmp/no-such-socket")
+except OSError as error:
+    refused = type(error).__name__
+capabilities = (ctypes.c_uint32 * 6)()
+libc.capget((ctypes.c_uint32 * 2)(0x20080522, 0), capabilities)
+said = json.dumps([reached, refused, libc.prctl(39, 0, 0, 0, 0), libc.prctl(21, 0, 0, 0, 0), *capabilities])
+"""
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A repository with four versions: @1 leaves things, @2 looks for a secret, @3 is slow, @4 is plain."""
+    """A repository whose versions leave things, look for a secret, wait, are plain, hide or try ways out."""
 
     def make(folder: Path) -> None:
         root = warm_repository(folder / "repo")
@@ -143,6 +191,9 @@ def made(tmp_path_factory):
         frozen_notebook(root, SEARCH)
         frozen_notebook(root, SLOW)
         number = frozen_notebook(root, "said = 7")
+        frozen_notebook(root, HIDE)
+        frozen_notebook(root, ENDLESS)
+        frozen_notebook(root, REACH)
         code = ready(root, *jobspec.load(root, "small", number)).code
         subprocess.run([sys.executable, "-m", "compileall", "-q", root / "workbench", code], check=True)
 
@@ -256,6 +307,14 @@ def test_no_key_of_a_provider_is_in_the_memory_of_a_forked_kernel(root, warm):
     assert SECRET not in json.dumps(psutil.Process(template.pid).environ())
 
 
+def test_a_forked_kernel_reaches_no_template_and_no_other_process(root, warm):
+    _, cold = run(root, 7, "2026-11-01", warm)
+    listening(warm)
+    _, forked = run(root, 7, "2026-11-02", warm)
+    # Nothing is reached; no_new_privs and the filter are on, and there is no capability.
+    assert json.loads(forked) == [[], "PermissionError", 1, 2, 0, 0, 0, 0, 0, 0] == json.loads(cold)
+
+
 def test_a_template_that_is_killed_between_two_runs_costs_the_second_its_warmth_only(root, warm):
     template = warmed(root, warm, 4, "2026-11-01")
     template.kill()
@@ -300,6 +359,43 @@ def test_a_killed_worker_is_told_as_a_cold_one_is(root, warm):
     err = process.communicate(timeout=60)[1]
     assert process.returncode == 3 and ended(below)
     assert "the worker was killed, perhaps by the system for memory and wrote no result" in err
+
+
+def test_a_kernel_ends_when_its_worker_and_its_command_are_killed_at_once(root, warm):
+    warmed(root, warm, 6, "2026-11-01")
+    process, below = started(root, 6, "2026-11-02", warm)
+    (worker,) = [item for item in below if item.ppid() not in {other.pid for other in below}]
+    process.send_signal(signal.SIGSTOP)  # it may not end the kernel in the worker's place
+    worker.kill()
+    process.kill()
+    process.communicate()
+    assert ended(below)
+
+
+def test_a_kernel_that_hides_its_mark_ends_with_its_run(root, warm):
+    """Once a cold one and once a forked one: both lead a session that they cannot leave."""
+    for day in ("2026-11-01", "2026-11-02"):
+        process = subprocess.Popen(
+            command(root, 5, day), cwd=root, env=environment(root, warm), stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        hidden = _hidden(process)
+        assert (OPTION in hidden[0].cmdline()) is (day == "2026-11-02")
+        process.send_signal(signal.SIGTERM)
+        err = process.communicate(timeout=60)[1]
+        assert process.returncode and ended(hidden), err
+        listening(warm)
+
+
+def _hidden(process):
+    """Return the kernel that has written over its mark, and the process that it started."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until and process.poll() is None:
+        for found in psutil.process_iter(["name", "ppid", "environ"]):
+            if "XXXXXXXXXXXXX" in (found.info["environ"] or {}) and (below := found.children()):
+                return [found, *below]
+        time.sleep(0.05)
+    raise AssertionError(process.communicate(timeout=5))
 
 
 def test_a_server_forks_command_worker_and_kernel_and_stops_without_a_process(root):

@@ -58,11 +58,13 @@ class Idempotence:
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Pass a write on once; yield its noted result when the slot has made it before."""
-        line, place = self._place(call)
+        line, number = self._place(call)
+        place = self._digest(line, number)
         call, ids = self._named(call, place)
         given, known = self._given(call), self._writes.found(place)
         if known is not None and known.given != given:
             self._changed.add(line)
+            self._make_again(line, number + 1)
         if known is not None and known.result is not None and line not in self._changed:
             call.span.note(source="slot")
             yield Event(data=_result(call.operation, known.result))
@@ -77,14 +79,29 @@ class Idempotence:
             self._writes.put(place, SlotWrite(given=given, ids=ids, result=_plain(done)))
             yield Event(data=done)
 
-    def _place(self, call: Call) -> tuple[_Line, str]:
-        """Return the case of a write, and the digest of its place, which counts the writes of the case."""
+    def _make_again(self, line: _Line, number: int) -> None:
+        """Note that the results of a case's writes from `number` on do not hold: an earlier one is replaced.
+
+        A repeat of this run makes them again too, when this one is killed before it does.
+        """
+        while (known := self._writes.found(place := self._digest(line, number))) is not None:
+            if known.result is not None:
+                self._writes.put(place, dataclasses.replace(known, result=None))
+            number += 1
+
+    def _place(self, call: Call) -> tuple[_Line, int]:
+        """Return the case of a write, and its number in that case."""
         made, context = current_invocation(), call.context
         case = (made.case, made.task, str(made.repeat)) if made is not None else ("", "", "")
         line = (context.use_case, call.target, str(call.identity.get("version", "")), context.tenant, *case)
         number = self._counts[line]
         self._counts[line] += 1
-        return line, self._keyed(context.tenant, "slot-write", self._slot, *line, str(number))
+        return line, number
+
+    def _digest(self, line: _Line, number: int) -> str:
+        """Return the digest of the place of a write."""
+        tenant = line[3]
+        return self._keyed(tenant, "slot-write", self._slot, *line, str(number))
 
     def _named(self, call: Call, place: str) -> tuple[Call, tuple[str, ...]]:
         """Return the call with ids of the place for its generated ones, and these ids.

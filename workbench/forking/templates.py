@@ -139,9 +139,10 @@ def forked(
         connection.close()
         place_order(folder, order)
         return None
-    if hello.get("format") != messages.FORMAT:
+    if hello.get("format") != messages.FORMAT or not descriptors:  # this process may open no more files
         connection.close()
-        os.close(descriptors[0])
+        for descriptor in descriptors:
+            os.close(descriptor)
         return None
     return _started(
         connection, hello["pid"], descriptors[0], streams,

@@ -14,11 +14,15 @@ from workbench import processes
 from workbench.config.run_bounds import RunBounds
 from workbench.context import Clock
 from workbench.errors import LimitExceededError
+from workbench.forking.state import ROOM
 
 #: Seconds between two looks, each of which takes about 3 ms. A kernel starts some thousand processes in them.
 _LOOK_S: Final = 0.5
 _PROC: Final = Path("/proc")
 _MB: Final = 1 << 20
+_MARK: Final = f"{processes.MARK}=".encode()
+#: What a template has, and a process that it forked until that knows its run.
+_UNMARKED: Final = _MARK + ROOM.encode()
 #: The fields of /proc/PID/stat after the name of the program: state and session.
 _STATE, _SESSION = 0, 3
 
@@ -32,7 +36,7 @@ class RunWatch:
     """Looks at the processes of a run twice a second; it is called as a `tick` of the runner."""
 
     def __init__(self, job: str, run: str, bounds: RunBounds, clock: Clock) -> None:
-        self._job, self._mark, self._bounds, self._clock = job, f"{processes.MARK}={run}", bounds, clock
+        self._job, self._mark, self._bounds, self._clock = job, _MARK + run.encode(), bounds, clock
         self._next = clock.monotonic()
         #: Whether each session that was seen belongs to the run.
         self._sessions: dict[int, bool] = {}
@@ -53,20 +57,17 @@ class RunWatch:
     def members(self) -> list[int]:
         """Return the living processes of the run: those of the sessions that its own processes began."""
         found = _living()
-        self._sessions = {one.session: self._is_own(one) for one in found}
-        return [one.pid for one in found if self._sessions[one.session]]
+        sessions = {one.session: self._is_own(one) for one in found}
+        self._sessions = {session: own for session, own in sessions.items() if own is not None}
+        return [one.pid for one in found if sessions[one.session]]
 
-    def _is_own(self, one: _Member) -> bool:
+    def _is_own(self, one: _Member) -> bool | None:
+        """Return whether a session belongs to the run; None while one of a template has no mark yet."""
         known = self._sessions.get(one.session)
-        return known if known is not None else self._carries(one.session) or self._carries(one.pid)
-
-    def _carries(self, pid: int) -> bool:
-        """Return whether a process has the mark of the run; False for one of another user."""
-        try:
-            environment = (_PROC / str(pid) / "environ").read_bytes()
-        except OSError:
-            return False
-        return self._mark.encode() in environment.split(b"\0")
+        if known is not None:
+            return known
+        marks = _marks(one.session) | _marks(one.pid)
+        return True if self._mark in marks else None if _UNMARKED in marks else False
 
     def _exceeded(self, limit: str, what: str) -> LimitExceededError:
         return LimitExceededError(
@@ -74,6 +75,15 @@ class RunWatch:
             hint=f"run it again: its answers are kept; or raise bounds.{limit} in pipelines/operations.yaml",
             limit=limit,
         )
+
+
+def _marks(pid: int) -> set[bytes]:
+    """Return the marks in the environment of a process; none of a process of another user."""
+    try:
+        environment = (_PROC / str(pid) / "environ").read_bytes()
+    except OSError:
+        return set()
+    return {item for item in environment.split(b"\0") if item.startswith(_MARK)}
 
 
 def _living() -> list[_Member]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import signal
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +14,8 @@ from typing import Any, Final
 from workbench import files
 from workbench.errors import ConfigError, NotebookError
 from workbench.forking import seeds
+from workbench.process_groups import end_group
 
-#: Seconds to wait until killed processes have ended.
-_GRACE_S: Final = 5.0
 #: Bytes of a dead kernel's output of which the last line is told.
 _LAST_BYTES: Final = 500
 
@@ -53,7 +50,7 @@ class Confined:
             yield
         finally:
             if group := getattr(manager.provisioner, "pgid", None):
-                end_group(group)
+                end_group(group)  # a confined process cannot leave its group
 
     def check_started(self, notebook: Path) -> None:
         """Raise NotebookError when the kernel of a notebook was not started, with the launcher's reason."""
@@ -76,30 +73,3 @@ class Confined:
             file.seek(max(0, os.fstat(descriptor).st_size - _LAST_BYTES))
             lines = file.read(_LAST_BYTES).decode(errors="replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
-def end_group(group: int) -> None:
-    """Kill the processes of a group and wait until they have ended.
-
-    A confined process cannot leave its group.
-    """
-    until = time.monotonic() + _GRACE_S
-    while _living(group) and time.monotonic() < until:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
-        time.sleep(0.01)
-
-
-def _living(group: int) -> bool:
-    """Whether a group has a process that has not ended."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    import psutil
-
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                return True
-    return False

@@ -30,7 +30,8 @@ def become_kernel(asked: Mapping[str, Any], *, without: str) -> None:
         os.close(failure)
     state.restart_imports(environment, without=without)
     gc.set_threshold(*_THRESHOLDS)
-    _run(kernel)
+    # It reads this variable when it is imported, which was in the template.
+    _run([*kernel, f"--IPKernelApp.parent_handle={environment.get('JPY_PARENT_PID', '0')}"])
 
 
 #: Those of a new interpreter: a kernel lives longer than a command.

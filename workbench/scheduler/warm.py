@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import subprocess
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,28 +36,32 @@ _LISTENS_S: Final = 120.0
 _SUPPORT: Final = "workbench/forking/template.py"
 #: Most characters of a template's last line that the log quotes.
 _MOST_SAID: Final = 300
+_PACKAGE: Final = Path(processes.__file__).parent
 _log = logging.getLogger("workbench.scheduler")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _KeptTemplate:
-    """A template that was started, and when it was."""
+    """A template that was started, when, and on which code."""
 
     order: TemplateOrder
     process: subprocess.Popen[bytes]
     started: float
+    #: The state of the installed code before the template imported it.
+    code: object
 
 
 class WarmTemplates:
     """The templates of one server, in a private folder that goes with it.
 
-    `limits` are read at each look. The template of the command counts as one more than they allow. The
-    methods may be called from several threads.
+    `limits` are read at each look. The template of the command counts as one more than they allow. `code`
+    tells the state of the installed code, which a template must not be older than. The methods may be called
+    from several threads.
     """
 
-    def __init__(self, limits: Callable[[], WarmLimits]) -> None:
+    def __init__(self, limits: Callable[[], WarmLimits], *, code: Callable[[], object] | None = None) -> None:
         self.folder = socket_folder(_FOLDER)
-        self._limits = limits
+        self._limits, self._code = limits, code or _installed
         self._kept: dict[str, _KeptTemplate] = {}
         self._listening: set[str] = set()
         self._cold: set[str] = set()
@@ -71,7 +76,15 @@ class WarmTemplates:
         self, order: TemplateOrder, arguments: Sequence[str], *, mark: str, environment: Mapping[str, str],
         stream: int,
     ) -> ForkedProcess | None:  # fmt: skip
-        """Return a process of a template; None, when it must be started cold, orders the template."""
+        """Return a process of a template; None, when it must be started cold, orders the template.
+
+        A template that imported its modules before the code was updated is ended: what is imported late is
+        new.
+        """
+        with self._lock:
+            kept = self._kept.get(order.key)
+            if kept is not None and kept.code != self._code():
+                self._end(order.key, "its code was updated")
         return templates.forked(
             self.folder, order, arguments, mark=mark, environment=environment, streams=(stream, stream)
         )
@@ -113,14 +126,16 @@ class WarmTemplates:
         if not self._is_command(order) and not (Path(order.cwd) / _SUPPORT).is_file():
             self._refuse(path.stem, order.name, "this code has no templates")
             return
-        place = path.with_suffix("")
+        place, code = path.with_suffix(""), self._code()
         with place.with_suffix(".log").open("wb") as log:
             process = subprocess.Popen(  # noqa: S603  the interpreter of a version's own environment
                 [order.python, *order.flags, "-m", order.module, template.OPTION, str(place)],
                 cwd=order.cwd, env={**order.environment, processes.MARK: state.ROOM},
                 stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        self._kept[path.stem] = _KeptTemplate(order=order, process=process, started=time.monotonic())
+        self._kept[path.stem] = _KeptTemplate(
+            order=order, process=process, started=time.monotonic(), code=code
+        )
 
     def _check(self, key: str, kept: _KeptTemplate, limits: WarmLimits) -> None:
         """End or forget a template that died, is idle or is too large; say that a new one listens."""
@@ -174,6 +189,14 @@ class WarmTemplates:
             lines = [line.strip() for line in text.splitlines() if line.strip()]
             return lines[-1][:_MOST_SAID] if lines else ""
         return ""
+
+
+def _installed() -> object:
+    """Return what changes when this package is updated, or another one is installed beside it."""
+    files = [entry for folder, _, _ in os.walk(_PACKAGE) for entry in os.scandir(folder) if entry.is_file()]
+    states = (entry.stat() for entry in files if entry.name.endswith(".py"))
+    newest = [(state.st_mtime_ns, state.st_size) for state in states]
+    return sum(hash(state) for state in newest), Path(sysconfig.get_path("purelib")).stat().st_mtime_ns
 
 
 def _used(path: Path) -> float:

@@ -91,6 +91,18 @@ def test_what_derives_from_a_replaced_item_is_written_again(run):
     assert again.texts() == ["derived", "the second version"]
 
 
+def test_a_run_that_ends_after_a_replaced_write_leaves_the_next_to_its_repeat(run):
+    """What a later write of the case did holds only for what the run before had written."""
+    first = run()
+    first.remember("of the first version", subject="cust-1")
+    first.forget(subject="cust-1")
+    run().remember("of the second version", subject="cust-1")
+    third = run()
+    third.remember("of the second version", subject="cust-1")
+    third.forget(subject="cust-1")
+    assert third.texts() == []
+
+
 def test_what_others_did_since_stays_as_it_is(run, tmp_path, store):
     """A repeat neither brings back what was erased since, nor erases what was written since."""
     first = run()
