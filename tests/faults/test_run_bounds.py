@@ -96,10 +96,12 @@ def test_a_run_with_too_many_processes_is_ended_and_none_of_them_is_left(started
 
 def test_processes_that_start_others_all_the_time_are_ended_at_once(started):
     """One killed after the other, they would be followed by those that the others start meanwhile."""
-    run = started(BOMB, most=2_000)
+    run = started(BOMB, most=400)
     assert processes.kill_marked(run) >= 1
-    time.sleep(0.2)
-    assert processes.marked(run) == []
+    until = time.monotonic() + 20
+    while processes.marked(run):  # what was killed is listed until its parent or init has noticed
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_a_run_with_too_much_memory_is_ended(started):

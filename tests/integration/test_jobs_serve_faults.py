@@ -27,7 +27,7 @@ if _said == "eat":
         _kept.append(b"x" * (20 << 20))
 elif _said == "fork":  # bounded, because the system does not bound the processes of root
     _reading, _writing = os.pipe()
-    os.write(_writing, b"x" * 1_500)
+    os.write(_writing, b"x" * 300)
     while os.read(_reading, 1):
         os.fork()
 elif _said == "print":
