@@ -210,6 +210,7 @@ def test_a_trial_on_which_nothing_changes_says_so(around):
     made = editor(around)
     made.system = "Answer well."
     assert "the same on all 12 cases" in made.run().verdict
+    assert "the same on all 12 cases" in str(made)
 
 
 def test_a_trial_needs_a_task_a_change_and_a_number(around):

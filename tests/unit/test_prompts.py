@@ -216,6 +216,7 @@ def test_a_turn_that_cannot_be_rendered_is_named_with_its_line_and_its_variables
         ),
         ("{{ lipsum() }}", "'lipsum'"),
         ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "nested too deep"),
+        ("{% for q in question %}" * 200 + "{% endfor %}" * 200, "nested too deep"),
         ("{% break %}", "unknown tag"),
         ("{% for x in xs %}", "line 1"),
     ],

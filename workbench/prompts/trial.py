@@ -57,7 +57,7 @@ class PromptTrial(Shown):
     def verdict(self) -> str:
         """What the trial says, in one line."""
         first, n = self.first, self.first.n
-        if self.comparison.verdict != "undecided":
+        if self.comparison.verdict in {"better", "worse"}:
             return f"{first.metric}: the draft is {self.comparison.verdict} than {self.base} on {n} cases"
         if not first.improved and not first.worsened:
             return f"{first.metric}: the same on all {n} cases; other cases may differ"
