@@ -208,7 +208,7 @@ def test_the_panel_lists_by_kind_slice_text_and_score(result):
     [
         ("kind", "flipps", "flips"), ("slice", "tenant=none", "tenant=acme"), ("sort", "scor", "score"),
         ("arm", "nwe", "new"), ("open", "q9999", "q000"),
-        ("metric", "accurac", "accuracy"), ("page", "x", "x"),
+        ("metric", "accurac", "accuracy"), ("page", "x", "a whole number"),
     ],
 )  # fmt: skip
 def test_what_is_not_known_is_told_with_the_nearest_and_changes_nothing(result, action, value, told):
