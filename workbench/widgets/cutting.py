@@ -12,7 +12,7 @@ _NAME = 300
 
 
 def cut(text: str, most: int = LONGEST) -> str:
-    """Return at most `most` characters of a text, with the number of those left out, as UTF-8 can hold them."""
+    """Return at most `most` characters of a text as UTF-8 holds them, with the number of those left out."""
     return storable(text if len(text) <= most else text[:most] + more_than(len(text) - most))
 
 

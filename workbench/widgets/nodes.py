@@ -133,8 +133,9 @@ class Field(Node):
         """Return all fields; the text is whole, because what is entered must not be cut."""
         return {
             "t": "field", "label": named(self.label), "action": self.action, "text": storable(self.text),
-            "options": [[value, named(label)] for value, label in self.options], "rows": self.rows, "live": self.live,
-            "enter": self.enter, "placeholder": self.placeholder, "disabled": self.disabled,
+            "options": [[value, named(label)] for value, label in self.options],
+            "rows": self.rows, "live": self.live, "enter": self.enter,
+            "placeholder": self.placeholder, "disabled": self.disabled,
         }  # fmt: skip
 
     def lines(self) -> list[str]:

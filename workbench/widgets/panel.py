@@ -192,7 +192,7 @@ def told(error: Exception) -> str:
 
 
 def _check_kind(method: Callable[[Any], Any], action: str, value: Any) -> None:
-    """Raise WorkbenchError for a value of another type than the action's argument, where it is `str` or `int`."""
+    """Raise WorkbenchError for a value of another type than the argument, where that is `str` or `int`."""
     (argument,) = inspect.signature(method).parameters.values()
     kind = {"str": str, "int": int}.get(str(argument.annotation))
     if kind is not None and type(value) is not kind:
