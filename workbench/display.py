@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import math
 import re
 from abc import ABC, abstractmethod
@@ -32,6 +33,11 @@ _TEXT = _LONG | {"metric", "rule", "verdict", "source", "title", "section", "wha
 Row = Sequence[str]
 #: Characters that a terminal obeys, and those that turn the direction of a text.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def quoted(text: str) -> str:
+    """Return a text as a Python literal in double quotes, for a call that a person copies."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 class Ends(Protocol):
@@ -88,12 +94,12 @@ class Card:
     verdict: str | None = None
 
     def text(self) -> str:
-        """Return the card as plain text."""
+        """Return the card as plain text, with nothing that a terminal obeys."""
         first = f"{self.title} · {self.verdict.upper()}" if self.verdict else self.title
         next_line = [f"next: {self.command}"] if self.command else []
         table = [f"  {line}" for line in self._table()] if self.rows else []
         lines = [first, "", *table, *([""] if table else []), *self.notes, *next_line]
-        return "\n".join(lines).rstrip("\n")
+        return harmless("\n".join(lines).rstrip("\n"))
 
     def html(self) -> str:
         """Return the card as HTML with inline styles, readable on light and dark backgrounds."""
@@ -141,6 +147,8 @@ def number(value: float | None) -> str:
     """Return a number in three significant digits."""
     if value is None:
         return "none"
+    if math.isnan(value):
+        return "nan"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     return f"{value:.0f}" if value == int(value) and abs(value) >= 2 else f"{value:.3g}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from workbench.display import Card, Shown, number
+from workbench.display import Card, Shown, number, quoted
 from workbench.errors import NotFoundError, WorkbenchError, nearest
 from workbench.experiments.added_cases import AddedCase, add_case
 from workbench.experiments.case_context import CaseContext, ExplorableRun
@@ -183,7 +183,7 @@ class CaseDetail(Shown):
         repeat = f" · repeat {self.repeat}" if self.repeat else ""
         return Card(
             title=f"{self.id} · {self.tenant}{repeat}", head=("", "text"), rows=rows,
-            notes=[*self.reasons(), *self.noted()], command=f'result.case("{self.id}").why()',
+            notes=[*self.reasons(), *self.noted()], command=f"result.case({quoted(self.id)}).why()",
         )  # fmt: skip
 
     @property

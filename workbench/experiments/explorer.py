@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from workbench.display import Card, Shown, number
+from workbench.display import Card, Shown, number, quoted
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.experiments.added_cases import AddedCase
 from workbench.experiments.case_context import ExplorableRun
@@ -335,7 +335,7 @@ class CaseExplorer(Panel):
                 label="why this answer",
                 action="why",
                 shortcut="w",
-                python=f'result.case("{detail.id}").why()',
+                python=f"result.case({quoted(detail.id)}).why()",
             ),
         ]
         why = [CardNode(card=card) for card in self._why]
@@ -347,7 +347,7 @@ class CaseExplorer(Panel):
         return Group(row=True, nodes=[*buttons, *([chosen] if len(repeats) > 1 else [])])
 
     def _acts(self, detail: CaseDetail) -> Node:
-        call, off = f'result.case("{detail.id}")', detail.case is None
+        call, off = f"result.case({quoted(detail.id)})", detail.case is None
         file, reason = self._typed["file"], self._typed["reason"]
         kept = Group(
             nodes=(
@@ -356,7 +356,7 @@ class CaseExplorer(Panel):
                     label="add the case to the file",
                     action="add",
                     disabled=off,
-                    python=f'{call}.add_to("{file}")',
+                    python=f"{call}.add_to({quoted(file)})",
                 ),
             )
         )
