@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import math
 import re
 from abc import ABC, abstractmethod
@@ -33,11 +32,6 @@ _TEXT = _LONG | {"metric", "rule", "verdict", "source", "title", "section", "wha
 Row = Sequence[str]
 #: Characters that a terminal obeys, and those that turn the direction of a text.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def quoted(text: str) -> str:
-    """Return a text as a Python literal in double quotes, for a call that a person copies."""
-    return json.dumps(text, ensure_ascii=False)
 
 
 class Ends(Protocol):

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from workbench.display import Card, Shown, number, quoted
+from workbench.display import Card, Shown, number
 from workbench.errors import NotFoundError, WorkbenchError, nearest
 from workbench.experiments.added_cases import AddedCase, add_case
 from workbench.experiments.case_context import CaseContext, ExplorableRun
@@ -19,6 +19,7 @@ from workbench.experiments.matching import mentions
 from workbench.experiments.metrics import SCORE
 from workbench.experiments.score_direction import LOWER_IS_BETTER, is_wrong
 from workbench.types import Hit
+from workbench.widgets.cutting import quoted
 
 #: Characters of a text that a card shows, and that is searched for an expected one.
 _SHOWN, _SEARCHED = 2_000, 20_000

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from workbench.display import Card, Shown, number, quoted
+from workbench.display import Card, Shown, number
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.experiments.added_cases import AddedCase
 from workbench.experiments.case_context import ExplorableRun
@@ -15,6 +15,7 @@ from workbench.experiments.case_notes import CaseNote
 from workbench.experiments.case_table import KINDS, CaseTable, question_of
 from workbench.experiments.case_view import case_nodes
 from workbench.widgets.card_node import CardNode
+from workbench.widgets.cutting import quoted
 from workbench.widgets.nodes import Button, Details, Field, Group, Node, Tone, Words
 from workbench.widgets.panel import Panel
 from workbench.widgets.table import Grid, Heading

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from workbench.display import quoted
+from workbench.widgets.cutting import quoted
 from workbench.widgets.nodes import Button, Field, Group, Node, Tone, Words
 from workbench.widgets.panel import Panel
 from workbench.widgets.table import Grid, Heading

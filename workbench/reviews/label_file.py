@@ -32,9 +32,9 @@ class LabelFile:
                 f"name={files.shortened(name)!r} cannot name the file of a review",
                 hint='name="first-round": up to 100 letters, digits and . _ + -',
             )
-        stated = f"{REVIEWS}/{use_case}/{name}.jsonl"
+        self._root, self._stated = root, f"{REVIEWS}/{use_case}/{name}.jsonl"
         #: The path relative to the repository, as params.yaml names it.
-        self.relative = inside(root, stated, folder=REVIEWS, where="the review", example=stated)
+        self.relative = self._checked()
         self.path = root / self.relative
         self._lines = Lines(self.path, durable=True)
 
@@ -51,10 +51,14 @@ class LabelFile:
         A last line that a killed process left incomplete is removed. A complete one without its end, as some
         editors leave it, is kept.
         """
+        self._checked()  # somebody may have put a link there since
         line = files.canonical(asdict(label))
         with self._lines.writing() as append:
             _end_last_line(self.path)
             append(line)
+
+    def _checked(self) -> Path:
+        return inside(self._root, self._stated, folder=REVIEWS, where="the review", example=self._stated)
 
 
 def _end_last_line(path: Path) -> None:

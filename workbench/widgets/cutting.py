@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from workbench.display import harmless
 
 #: Characters of one text that are sent to a browser and printed; the rest stays in the kernel and is counted.
@@ -34,3 +36,8 @@ def printed(text: str) -> list[str]:
 def more_than(n: int) -> str:
     """Return the note for `n` characters that are left out; empty for none."""
     return f" … {n:,} more characters" if n > 0 else ""
+
+
+def quoted(text: str) -> str:
+    """Return a text as a Python literal in double quotes, for a call that a person copies."""
+    return json.dumps(text, ensure_ascii=False)

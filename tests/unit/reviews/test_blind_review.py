@@ -341,3 +341,14 @@ def test_a_report_of_a_file_that_was_damaged_meanwhile_says_so_in_the_panel(made
     assert "this cannot be shown" in str(review) and ":1" in str(review)
     review.file.path.write_bytes(kept)
     assert "this cannot be shown" not in str(review)
+
+
+def test_a_decision_is_not_written_through_a_link_that_was_put_there_meanwhile(made, tmp_path_factory):
+    review = review_of(*made)
+    decide(review)
+    other = tmp_path_factory.mktemp("other") / "kept.jsonl"
+    other.write_bytes(b"kept\n")
+    review.file.path.unlink()
+    review.file.path.symlink_to(other)
+    review.receive({"action": "choose", "value": "left"})
+    assert "a link out of" in review.notice and other.read_bytes() == b"kept\n" and review.decided == 1
