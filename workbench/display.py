@@ -93,11 +93,11 @@ class Card:
         return f"{self.title} · {self.verdict.upper()}" if self.verdict else self.title
 
     def text(self) -> str:
-        """Return the card as plain text."""
+        """Return the card as plain text, with nothing that a terminal obeys."""
         next_line = [f"next: {self.command}"] if self.command else []
         table = [f"  {line}" for line in self._table()] if self.rows else []
         lines = [self.heading, "", *table, *([""] if table else []), *self.notes, *next_line]
-        return "\n".join(lines).rstrip("\n")
+        return harmless("\n".join(lines).rstrip("\n"))
 
     def html(self) -> str:
         """Return the card as HTML with inline styles, readable on light and dark backgrounds."""
@@ -145,6 +145,8 @@ def number(value: float | None) -> str:
     """Return a number in three significant digits."""
     if value is None:
         return "none"
+    if math.isnan(value):
+        return "nan"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     return f"{value:.0f}" if value == int(value) and abs(value) >= 2 else f"{value:.3g}"

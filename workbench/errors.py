@@ -32,6 +32,9 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+#: Characters of a name that are compared with the known ones: the time grows by the square.
+_COMPARED = 200
+
 
 class WorkbenchError(Exception):
     """Base class: `hint` is the next command or fix, `otherwise` the default hint of the class.
@@ -298,7 +301,7 @@ def items_gone(missing: int, of: int) -> NotFoundError:
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
     """Return the `known` names nearest to `name` as text for a message, or some known names."""
     names = sorted(set(known))
-    close = difflib.get_close_matches(name, names, n=most, cutoff=0.5)
+    close = difflib.get_close_matches(name[:_COMPARED], names, n=most, cutoff=0.5)
     shown = close or names[: 2 * most]
     if not shown:
         return "none exist yet"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -216,6 +217,7 @@ def test_a_turn_that_cannot_be_rendered_is_named_with_its_line_and_its_variables
         ),
         ("{{ lipsum() }}", "'lipsum'"),
         ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "nested too deep"),
+        ("{% for q in question %}" * 200 + "{% endfor %}" * 200, "nested too deep"),
         ("{% break %}", "unknown tag"),
         ("{% for x in xs %}", "line 1"),
     ],
@@ -300,3 +302,44 @@ def test_an_input_that_is_an_identifier_says_of_which_kind():
     assert again.header == made.header
     with pytest.raises(ConfigError, match=r"inputs\.to\.kind"):
         parse(text.replace("string, data_class: personal", "list, data_class: personal"), where="x")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ (7).to_bytes(10000000000, 'big') }}", "{{ q.encode().center(10000000000) }}",
+        "{{ ('a\\n' * 100000) | indent(100000) }}", "{{ ('\\t' * 100000).expandtabs(100000) }}",
+        "{{ 1.5 | round(1000000000, 'ceil') }}", "{{ [1] | tojson(10000000000) }}",
+        "{{ ('a' * 1000000).translate({97: 'x' * 1000000}) }}",
+        "{{ ('{0}' * 1000000).format('x' * 1000000) }}", "{{ '%(a)s' * 1000000 % {'a': 'x' * 1000000} }}",
+        "{{ ('{' ~ '%s' * 1000000) | format('x' * 1000000) }}",
+        "{{ ['x' * 1000000] * 1000000 }}", "{{ (['x' * 1000000] * 1000000) | join }}",
+        "{{ (['x' * 1000000] * 1000000) | tojson }}", "{{ ''.join(['x' * 1000000] * 1000000) }}",
+        "{{ (['x' * 1000000] * 1000000) ~ 'a' }}", "{{ ([[1] * 100000] * 30000) | sum(start=[]) }}",
+        "{{ ('a ' * 300000) | wordwrap(1, wrapstring='x' * 100000) }}",
+        "{% for i in range(99999) %}{{ ('x' * 15000000) | upper | length }}{% endfor %}",
+    ],
+    ids=[
+        "to_bytes", "bytes", "indent", "tabs", "round", "tojson", "translate", "format", "percent", "both",
+        "list", "join", "json", "join-method", "concatenated", "sum", "wordwrap", "filters",
+    ],
+)  # fmt: skip
+def test_no_filter_and_no_method_makes_a_text_that_fills_the_memory_or_never_ends(template):
+    began = time.process_time()
+    with pytest.raises(ConfigError, match=r"longer than|above 64|rounds of loops"):
+        made((("user", f"{template}\n"),), header=ALL).render(q="x", n=0, xs=["a"], hits=[], flag=True)
+    assert time.process_time() - began < 10
+
+
+def test_filters_and_formats_of_a_usual_size_are_rendered():
+    text = (
+        "{{ ('a\\nb' | indent(4)) }}{{ 1.256 | round(2) }}{{ [1, 2] | sum }}{{ '%s-%s' | format(q, 1) }}"
+        "{{ '{} {}'.format(q, 2) }}{{ {'a': q} | tojson(2) }}{{ 'a b' | wordwrap(1) }}{{ xs | join(', ') }}"
+    )
+    shown = (
+        made((("user", f"{text}\n"),), header=ALL)
+        .render(q="x", n=0, xs=["a", "b"], hits=[], flag=True)
+        .messages[-1]
+        .content
+    )
+    assert shown == 'a\n    b1.263x-1x 2{\n  "a": "x"\n}a\nba, b'

@@ -19,6 +19,7 @@ from workbench.experiments.matching import mentions
 from workbench.experiments.metrics import SCORE
 from workbench.experiments.score_direction import LOWER_IS_BETTER, is_wrong
 from workbench.types import Hit
+from workbench.widgets.cutting import quoted
 
 #: Characters of a text that a card shows, and that is searched for an expected one.
 _SHOWN, _SEARCHED = 2_000, 20_000
@@ -183,7 +184,7 @@ class CaseDetail(Shown):
         repeat = f" · repeat {self.repeat}" if self.repeat else ""
         return Card(
             title=f"{self.id} · {self.tenant}{repeat}", head=("", "text"), rows=rows,
-            notes=[*self.reasons(), *self.noted()], command=f'result.case("{self.id}").why()',
+            notes=[*self.reasons(), *self.noted()], command=f"result.case({quoted(self.id)}).why()",
         )  # fmt: skip
 
     @property

@@ -27,6 +27,8 @@ KINDS: Mapping[str, str] = {
 SORTS = ("rank", "case", "tenant", "before", "score", "change")
 _PAIRED = frozenset({"flips", "worsened", "improved"})
 _REASON = "unscored: "
+#: Characters of a reason, and reasons that are named, those of most cases.
+_LONG, _REASONS = 100, 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,8 @@ class CaseTable:
         frame = self.frame
         found = {kind: self._rows(kind).height for kind in KINDS if self.baseline or kind not in _PAIRED}
         reasons = frame["reason"].drop_nulls().value_counts(sort=True)
-        found |= {f"{_REASON}{reason}": n for reason, n in reasons.iter_rows()} if reasons.height > 1 else {}
+        named = reasons.head(_REASONS).iter_rows() if reasons.height > 1 else ()
+        found |= {f"{_REASON}{reason}": n for reason, n in named}
         return {kind: n for kind, n in found.items() if n or kind == "all"}
 
     def chosen(
@@ -175,7 +178,7 @@ def _by_case(run: ExplorableRun, metric: str) -> pl.DataFrame:
         pl.col("tenant").first(),
         score.mean().alias("score"),
         unscored.any().alias("unscored"),
-        pl.col("error").drop_nulls().first().str.split(":").list.first().alias("reason"),
+        pl.col("error").drop_nulls().first().str.split(":").list.first().str.head(_LONG).alias("reason"),
     )
 
 

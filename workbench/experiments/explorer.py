@@ -15,6 +15,7 @@ from workbench.experiments.case_notes import CaseNote
 from workbench.experiments.case_table import KINDS, CaseTable, question_of
 from workbench.experiments.case_view import case_nodes
 from workbench.widgets.card_node import CardNode
+from workbench.widgets.cutting import quoted
 from workbench.widgets.nodes import Button, Details, Field, Group, Node, Tone, Words
 from workbench.widgets.panel import Panel
 from workbench.widgets.table import Grid, Heading
@@ -341,7 +342,7 @@ class CaseExplorer(Panel):
                 label="why this answer",
                 action="why",
                 shortcut="w",
-                python=f'result.case("{detail.id}").why()',
+                python=f"result.case({quoted(detail.id)}).why()",
             ),
         ]
         why = [CardNode(card=card) for card in self._why]
@@ -353,7 +354,7 @@ class CaseExplorer(Panel):
         return Group(row=True, nodes=[*buttons, *([chosen] if len(repeats) > 1 else [])])
 
     def _acts(self, detail: CaseDetail) -> Node:
-        call, off = f'result.case("{detail.id}")', detail.case is None
+        call, off = f"result.case({quoted(detail.id)})", detail.case is None
         file, reason = self._typed["file"], self._typed["reason"]
         kept = Group(
             nodes=(
@@ -362,7 +363,7 @@ class CaseExplorer(Panel):
                     label="add the case to the file",
                     action="add",
                     disabled=off,
-                    python=f'{call}.add_to("{file}")',
+                    python=f"{call}.add_to({quoted(file)})",
                 ),
             )
         )

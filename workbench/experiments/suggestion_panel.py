@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from workbench.widgets.cutting import quoted
 from workbench.widgets.nodes import Button, Field, Group, Node, Tone, Words
 from workbench.widgets.panel import Panel
 from workbench.widgets.table import Grid, Heading
@@ -143,11 +144,11 @@ class SuggestionPanel(Panel):
         buttons = (
             Button(
                 label="accept", action="accept", shortcut="a", pressed=decision == "accepted",
-                python=f'drafts.accept("{name}")',
+                python=f"drafts.accept({quoted(name)})",
             ),
             Button(
                 label="reject", action="reject", shortcut="r", pressed=decision == "rejected",
-                python=f'drafts.reject("{name}")',
+                python=f"drafts.reject({quoted(name)})",
             ),
             Button(
                 label="undecided", action="reset", shortcut="u", disabled=decision == "undecided",

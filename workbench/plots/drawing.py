@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: The width of every plot in its own unit, and on a wide screen in pixels.
 _WIDE, _PIXELS = 400, 560
+#: Numbers from here on are drawn as infinite: the extent of an axis with them has no number.
+_FAR = 1e150
 _EDGE, _SIZE, _SMALL = 10.0, 11.0, 10.0
 _ROW, _GROUP, _TOP, _BOTTOM = 32.0, 22.0, 26.0, 36.0
 #: Colours that are readable on white and on black, each with the class that a page can restyle.
@@ -191,7 +193,7 @@ def _say(
 
 def _extent(values: Sequence[float | None]) -> tuple[float, float]:
     """Return the ends of an axis that holds these values and, unless they are far away, zero."""
-    finite = [value for value in values if value is not None and abs(value) != float("inf")]
+    finite = [value for value in values if value is not None and abs(value) < _FAR]
     low, high = min(finite, default=0.0), max(finite, default=1.0)
     if low > 0 and low < high:
         low = 0.0
@@ -255,8 +257,8 @@ def _row(figure: Figure, axes: Axes, mark: Mark, y: float, high: float) -> None:
             drawn = [min(max(end, low), far) for end in ends]
             axes.plot(drawn, [middle, middle], color=colour, linewidth=thick, solid_capstyle="butt")
     if mark.value is not None:
-        _dot(axes, mark.value, middle, colour, hollow=mark.role == "control")
-    if mark.across is not None:
+        _dot(axes, min(max(mark.value, low), far), middle, colour, hollow=mark.role == "control")
+    if mark.across is not None and abs(mark.across) < _FAR:
         axes.plot([mark.across] * 2, [middle - 6, middle + 6], color=_INK, linewidth=2)
 
 
@@ -271,7 +273,8 @@ def _dot(axes: Axes, x: float, y: float, colour: str, *, hollow: bool) -> None:
 
 def _points(plot: Picture) -> Figure:
     """Draw numbered points over two axes, and below them the list of their names and numbers."""
-    marks = [mark for mark in plot.drawn if mark.value is not None and mark.across is not None]
+    numbers = ((mark, mark.value, mark.across) for mark in plot.drawn)
+    marks = [mark for mark, x, y in numbers if None not in {x, y} and max(abs(x or 0), abs(y or 0)) < _FAR]
     tall, left, lines = 200.0, 34.0, 18.0 * len(plot.drawn)
     bottom = 34 + lines + 10
     high = _TOP + 16 + tall + bottom
@@ -288,7 +291,7 @@ def _points(plot: Picture) -> Figure:
     for place, mark in enumerate(plot.drawn, start=1):
         y = high - bottom + 36 + 18.0 * place + 4
         _listed(figure, mark, place, y, high)
-        if mark.value is not None and mark.across is not None:
+        if mark in marks and mark.value is not None and mark.across is not None:
             _point(figure, axes, mark, (mark.across, mark.value), str(place), taken)
     return figure
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isnan
 from typing import Literal
 
 from workbench.display import span
@@ -68,5 +69,14 @@ class Picture:
 
     @property
     def drawn(self) -> Sequence[Mark]:
-        """The marks that are drawn: at most 100."""
-        return self.marks[:MOST]
+        """The marks that are drawn: at most 100, in which a number that is NaN is unknown."""
+        return [_known(mark) for mark in self.marks[:MOST]]
+
+
+def _known(mark: Mark) -> Mark:
+    """Return a mark whose numbers that are NaN are None."""
+    value, low, high, across = (
+        None if n is None or isnan(n) else n for n in (mark.value, mark.low, mark.high, mark.across)
+    )
+    inner = None if mark.inner is None or any(map(isnan, mark.inner)) else mark.inner
+    return replace(mark, value=value, low=low, high=high, across=across, inner=inner)

@@ -26,6 +26,7 @@ from workbench.prompts.trial import DRAFT, TODAY, PromptTrial
 from workbench.types import Reply
 from workbench.widgets.nodes import Node
 from workbench.widgets.panel import Panel, is_run_by_program, told
+from workbench.widgets.table import PAGE
 
 #: Cases of a trial, unless a person says otherwise.
 CASES: Final = 12
@@ -40,6 +41,8 @@ class PromptEditor(Panel):
 
     What is not saved is kept in a file, and the next editor of this prompt and person begins with it.
     """
+
+    longest_text = 4 << 20  # a prompt with long examples fits, a file does not
 
     def __init__(
         self,
@@ -279,7 +282,8 @@ class PromptEditor(Panel):
 
     def on_flips(self, first: int) -> None:
         """Show another page of the cases that flipped."""
-        self.flips_from = int(first)
+        last = max(0, len(self.trial.flips) - 1) if self.trial is not None else 0
+        self.flips_from = min(max(0, first), last) // PAGE * PAGE
 
     def on_save(self, after: Any) -> None:
         """Save with the reason that was written."""

@@ -210,7 +210,7 @@ def _result(trial: PromptTrial, first: int) -> list[Node]:
     heads += [Heading(label="interval"), Heading(label="flips")]
     caption = f"{trial.prompt.reference} against {trial.base} on {len(trial.cases)} cases"
     return [
-        Words(text=trial.verdict, tone=_TONES[trial.comparison.verdict]),
+        Words(text=trial.verdict, tone=_TONES.get(trial.comparison.verdict, "")),
         Grid(caption=caption, headings=heads, rows=rows, total=len(rows)),
         *_flips(trial, first),
     ]

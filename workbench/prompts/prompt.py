@@ -417,7 +417,7 @@ def _check_templates(header: Header, turns: Sequence[tuple[str, str]], where: st
                 used |= meta.find_undeclared_variables(tree)
         except TemplateSyntaxError as error:
             problems = [(error.lineno, error.message or "", "correct the Jinja2 syntax of that line")]
-        except (RecursionError, MemoryError):
+        except (SyntaxError, RecursionError, MemoryError):  # of the Python that Jinja2 makes of it
             problems = [(1, "the template is nested too deep", "write it with fewer parentheses and blocks")]
         for line, problem, hint in problems:
             raise ConfigError(f"{where}: {role} turn, line {line}: {problem}", hint=hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextvars
 import functools
 import json
@@ -22,8 +23,13 @@ MOST_STEPS: Final = 1_000_000
 _CALL: Final = 10
 _EXPONENT: Final = 64
 _BITS: Final = 1 << 16
-#: Filters and methods whose number is a size.
-_SIZED: Final = frozenset({"batch", "center", "expandtabs", "indent", "ljust", "rjust", "slice", "zfill"})
+#: Filters and methods whose number is a size, and those whose number or text is repeated for each sign.
+_SIZED: Final = frozenset({"batch", "center", "ljust", "rjust", "slice", "to_bytes", "zfill"})
+_REPEATED: Final = {"expandtabs": "\t", "indent": "\n"}
+#: Digits after the point, and spaces of an indent of JSON.
+_MOST_DIGITS: Final = 64
+#: Characters, and items of lists, that are read for one step; and characters of a passage beside its text.
+_READ, _ITEMS, _FACTS = 1_000, 16, 500
 #: A width in a format: of more than 7 digits, or taken from a value.
 _WIDE: Final = re.compile(r"\d{8,}|%[-+ #0]*\*|\{[^{}]*\{")
 _TOO_WIDE: Final = "a width of more than 7 digits, or one that is a value"
@@ -41,7 +47,7 @@ def environment() -> SandboxedEnvironment:
     )
     made.filters["tojson"] = _json
     made.filters["fenced"] = fence.fenced
-    for name in (*_SIZED & made.filters.keys(), "format", "join", "replace"):
+    for name in tuple(made.filters):
         made.filters[name] = _bounded(made.filters[name], name)
     made.filters |= {"_counted": _counted, "_joined": _joined}
     del made.globals["lipsum"], made.filters["random"]  # a rendering depends on its inputs only
@@ -86,6 +92,7 @@ def _template(text: str) -> Template:
 
 def _without_control_tokens(value: Any) -> Any:
     """Return a value of an expression as a turn may hold it; the template's own text is not changed."""
+    _weigh(value)
     return control_tokens.neutralised(value) if isinstance(value, str) else value
 
 
@@ -104,6 +111,7 @@ def _sandbox() -> type[SandboxedEnvironment]:
         intercepted_binops = frozenset({"+", "*", "**", "%"})
 
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            _weigh(left, right)
             _check_operation(operator, left, right)
             return super().call_binop(context, operator, left, right)
 
@@ -111,7 +119,8 @@ def _sandbox() -> type[SandboxedEnvironment]:
             _count(_CALL)
             method = getattr(function, "__wrapped__", function)  # Jinja2 wraps `format`
             owner, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
-            if isinstance(owner, str):
+            _weigh(*args, *kwargs.values())
+            if isinstance(owner, str | bytes | int):
                 _check_made(name, owner, args, kwargs)
             return super().call(context, function, *args, **kwargs)
 
@@ -135,6 +144,7 @@ def _joined(parts: Sequence[Any]) -> str:
     """Return the parts of `a ~ b` as one text."""
     from jinja2.runtime import markup_join
 
+    _weigh(*parts)
     texts = [part if hasattr(part, "__html__") else str(part) for part in parts]
     _check_size(sum(map(len, texts)))
     return markup_join(texts)
@@ -147,21 +157,59 @@ def _bounded(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     def bounded(*args: Any, **kwargs: Any) -> Any:
         passed = int(hasattr(function, "jinja_pass_arg"))  # the context comes before the value
         value, rest = args[passed], args[passed + 1 :]
-        if name == "join" and not isinstance(value, Sequence):
+        if name in {"join", "sum"} and not isinstance(value, Sequence):
             value = list(value)
+        _weigh(value, *rest, *kwargs.values())
         _check_made(name, value, rest, kwargs)
         return function(*args[:passed], value, *rest, **kwargs)
 
     return bounded
 
 
+def _weigh(*values: Any) -> None:
+    """Count the steps of reading values; OverflowError where their text would be too long.
+
+    A list may hold one long text a million times, so its items are read up to the bound.
+    """
+    from workbench.types import Hit
+
+    size, items, waiting = 0, 0, collections.deque(values)
+    while waiting:
+        value = waiting.popleft()  # lists of lists are measured before their items are read
+        parts: Iterable[Any] = ()
+        if isinstance(value, str | bytes):
+            size += len(value)
+        elif isinstance(value, Hit):
+            size += len(value.text) + _FACTS
+        elif isinstance(value, Mapping):
+            parts = (*value.keys(), *value.values())
+        elif isinstance(value, list | tuple | set | frozenset):
+            parts = value
+        items += 1
+        _check_size(size + items + len(waiting) + len(cast("Sequence[Any]", parts)))
+        waiting.extend(parts)
+    _count(size // _READ + items // _ITEMS)
+
+
 def _check_made(name: str, value: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Raise OverflowError if a filter or method `name` of `value` would make something too long."""
     given = (*args, *kwargs.values())
+    largest = max((number for number in given if isinstance(number, int)), default=0)
     if name in _SIZED:
-        _check_size(max((number for number in given if isinstance(number, int)), default=0))
-    elif name == "format" and _WIDE.search(str(value)):
-        raise OverflowError(_TOO_WIDE)
+        _check_size(largest)
+    elif name in _REPEATED or name == "wordwrap":
+        text = str(value)
+        added = [largest if name in _REPEATED else 1, *(len(part) for part in given if isinstance(part, str))]
+        places = text.count(_REPEATED[name]) + 1 if name in _REPEATED else len(text)
+        _check_size(len(text) + max(added) * places)
+    elif name in {"round", "tojson"} and largest > _MOST_DIGITS:
+        raise OverflowError(f"the number of {name} is above {_MOST_DIGITS}")
+    elif name in {"format", "format_map"}:
+        _check_format(str(value), given)
+    elif name == "translate":
+        _check_size(len(value) * _longest(given))
+    elif name == "sum":
+        _check_size(sum(len(item) for item in value if isinstance(item, Sequence)))
     elif name == "replace" and len(given) > 1:
         old, new = str(given[0]), str(given[1])
         _check_size(str(value).count(old) * len(new))
@@ -172,11 +220,26 @@ def _check_made(name: str, value: Any, args: Sequence[Any], kwargs: Mapping[str,
             _check_size(len(items) * len(str(between)))
 
 
+def _check_format(text: str, given: Sequence[Any]) -> None:
+    """Raise OverflowError if values in the places of a text would make it too long."""
+    if _WIDE.search(text):
+        raise OverflowError(_TOO_WIDE)
+    _check_size(len(text) + (text.count("%") + text.count("{")) * _longest(given))
+
+
+def _longest(values: Iterable[Any]) -> int:
+    """Return the length of the longest text of values, and of the values of a map or a tuple."""
+    flat = [*values]
+    for value in tuple(flat):
+        flat += value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else ()
+    return max((len(str(value)) for value in flat if not isinstance(value, Mapping | tuple)), default=0)
+
+
 def _check_operation(operator: str, left: Any, right: Any) -> None:
     if operator == "**" and (abs(right) > _EXPONENT or abs(left) > 2**_EXPONENT):
         raise OverflowError("the power is too large")
-    if operator == "%" and isinstance(left, str) and _WIDE.search(left):
-        raise OverflowError(_TOO_WIDE)
+    if operator == "%" and isinstance(left, str):
+        _check_format(left, (right,))
     if operator == "+" and isinstance(left, Sequence) and isinstance(right, Sequence):
         _check_size(len(left) + len(right))
     if operator == "*":

@@ -13,6 +13,9 @@ import orjson
 
 from workbench import files, locking
 
+#: Bytes that are read at once when the begin of a line is looked for.
+_BLOCK = 1 << 16
+
 
 class Lines:
     """An append-only file of lines, safe across threads and processes.
@@ -122,8 +125,7 @@ class Lines:
     def _append(self, fd: int, line: bytes, end: int) -> int:
         torn = end > 0 and end != self._end and os.pread(fd, 1, end - 1) != b"\n"
         if torn and self._durable:
-            while end and os.pread(fd, 1, end - 1) != b"\n":
-                end -= 1
+            end = _begin_of_last_line(fd, end)
             os.ftruncate(fd, end)
             torn = False
         record = (b"\n" if torn else b"") + line + b"\n"
@@ -153,3 +155,14 @@ def read_records(path: Path) -> list[dict[str, Any]]:
                 if isinstance(record, dict):
                     records.append(record)
     return records
+
+
+def _begin_of_last_line(fd: int, end: int) -> int:
+    """Return the offset at which the line begins that has no end before `end`; 0 without a line before."""
+    while end:
+        start = max(0, end - _BLOCK)
+        found = os.pread(fd, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0

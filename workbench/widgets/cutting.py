@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import json
+
 from workbench.display import harmless
 
 #: Characters of one text that are sent to a browser and printed; the rest stays in the kernel and is counted.
 LONGEST = 20_000
 
+#: Characters of a name: of a button, a field, an option, a column or a group.
+_NAME = 300
 
-def cut(text: str) -> str:
-    """Return at most `LONGEST` characters of a text, with the number of those left out."""
-    return text if len(text) <= LONGEST else text[:LONGEST] + more_than(len(text) - LONGEST)
+
+def cut(text: str, most: int = LONGEST) -> str:
+    """Return at most `most` characters of a text as UTF-8 holds them, with the number of those left out."""
+    return storable(text if len(text) <= most else text[:most] + more_than(len(text) - most))
+
+
+def named(text: str) -> str:
+    """Return the name of what can be pressed, entered or chosen, cut for a browser."""
+    return cut(text, _NAME)
+
+
+def storable(text: str) -> str:
+    """Return a text with `?` for each half of a surrogate pair: no message to a browser can hold one."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def printed(text: str) -> list[str]:
@@ -21,3 +36,8 @@ def printed(text: str) -> list[str]:
 def more_than(n: int) -> str:
     """Return the note for `n` characters that are left out; empty for none."""
     return f" … {n:,} more characters" if n > 0 else ""
+
+
+def quoted(text: str) -> str:
+    """Return a text as a Python literal in double quotes, for a call that a person copies."""
+    return json.dumps(text, ensure_ascii=False)

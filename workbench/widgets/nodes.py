@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from workbench.display import harmless
-from workbench.widgets.cutting import LONGEST, cut, more_than, printed
+from workbench.widgets.cutting import LONGEST, cut, more_than, named, printed, storable
 
 #: What a text means, for its colour; a screen reader reads the text alone.
 Tone = Literal["", "muted", "good", "bad", "warn"]
@@ -69,7 +69,7 @@ class MarkedWords(Node):
         """Return the parts up to `LONGEST` characters."""
         left, shown = LONGEST, []
         for text, mark in self.parts:
-            shown += [[text[:left], mark]] if left > 0 else []
+            shown += [[storable(text[:left]), mark]] if left > 0 else []
             left -= len(text)
         shown += [[more_than(-left), ""]] if left < 0 else []
         return {"t": "marked", "parts": shown}
@@ -99,14 +99,15 @@ class Button(Node):
     def to_json(self) -> dict[str, Any]:
         """Return all fields."""
         return {
-            "t": "button", "label": self.label, "action": self.action, "value": self.value,
+            "t": "button", "label": named(self.label), "action": self.action, "value": self.value,
             "shortcut": self.shortcut, "pressed": self.pressed, "disabled": self.disabled,
-            "primary": self.primary, "python": self.python,
+            "primary": self.primary, "python": named(self.python),
         }  # fmt: skip
 
     def lines(self) -> list[str]:
         """Return the call that does the same, or nothing."""
-        return [f"  {self.label}: {self.python}"] if self.python and not self.disabled else []
+        called = " ".join(f"{self.label}: {self.python}".split())
+        return [f"  {line}" for line in printed(called)] if self.python and not self.disabled else []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,9 +132,10 @@ class Field(Node):
     def to_json(self) -> dict[str, Any]:
         """Return all fields; the text is whole, because what is entered must not be cut."""
         return {
-            "t": "field", "label": self.label, "action": self.action, "text": self.text,
-            "options": [list(option) for option in self.options], "rows": self.rows, "live": self.live,
-            "enter": self.enter, "placeholder": self.placeholder, "disabled": self.disabled,
+            "t": "field", "label": named(self.label), "action": self.action, "text": storable(self.text),
+            "options": [[value, named(label)] for value, label in self.options],
+            "rows": self.rows, "live": self.live, "enter": self.enter,
+            "placeholder": self.placeholder, "disabled": self.disabled,
         }  # fmt: skip
 
     def lines(self) -> list[str]:
@@ -153,7 +155,7 @@ class Group(Node):
     def to_json(self) -> dict[str, Any]:
         """Return the nodes."""
         nodes = [node.to_json() for node in self.nodes]
-        return {"t": "group", "row": self.row, "label": self.label, "nodes": nodes}
+        return {"t": "group", "row": self.row, "label": named(self.label), "nodes": nodes}
 
     def lines(self) -> list[str]:
         """Return the lines of all nodes."""
@@ -189,7 +191,7 @@ class Meter(Node):
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields."""
-        return {"t": "meter", "value": self.value, "most": self.most, "label": self.label}
+        return {"t": "meter", "value": self.value, "most": self.most, "label": named(self.label)}
 
     def lines(self) -> list[str]:
         """Return the label."""

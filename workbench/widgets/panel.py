@@ -12,22 +12,28 @@ import inspect
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from math import isfinite
 from typing import Any
 
 from workbench.display import harmless
 from workbench.errors import WorkbenchError
+from workbench.widgets.cutting import LONGEST, cut, storable
 from workbench.widgets.nodes import Node, Words
 
 #: 0 where no person looks, as when papermill runs a notebook: panels are text and HTML then.
 SWITCH = "WORKBENCH_WIDGETS"
-#: Characters of the longest text that a front end may send: a prompt or an answer fits, a file does not.
-_LONGEST_FIELD = 4 << 20
+#: Characters of a notice: what is wrong and what to type fit, a value that an error repeats does not.
+_LONGEST_NOTICE = 2_000
 
 
 class Panel(ABC):
-    """A view with actions. `notice` is what a person is told of the last action."""
+    """A view with actions. `notice` is what a person is told of the last action.
 
+    `longest_text` is the number of characters of the longest text that a front end may send.
+    """
+
+    longest_text: int = LONGEST
     notice: str = ""
     _busy: str = ""
     _received: int = 0
@@ -48,18 +54,29 @@ class Panel(ABC):
         """Do what a person asked for, and show the result.
 
         An error becomes the notice, and nothing else changes. An action that is a coroutine goes on beside
-        the cell; meanwhile `busy` names it.
+        the cell; meanwhile `busy` names it, and no other coroutine begins.
         """
         try:
             self.notice = ""
-            done = self._method(action)(value)
+            method = self._method(action)
+            _check_kind(method, action, value)
+            done = method(value)
         except Exception as error:  # noqa: BLE001  (a person at a panel is told of it; a kernel logs it unseen)
             self.notice = told(error)
             done = None
         if inspect.iscoroutine(done):
-            self._busy = action
-            self._task = asyncio.ensure_future(self._finish(done))  # the loop holds tasks weakly
+            self._begin(action, done)
         self.refresh()
+
+    def _begin(self, action: str, work: Coroutine[Any, Any, Any]) -> None:
+        """Let an action go on beside the cell; a second one, as of a double click, does not begin."""
+        if self._busy:
+            work.close()
+            self.notice = f"{self._busy} goes on: wait for its end, or stop it first"
+            return
+        self._busy = action
+        self._task = asyncio.ensure_future(self._finish(work))  # the loop holds tasks weakly
+        self._task.add_done_callback(lambda _: self._end_unbegun(work))
 
     def on_stop(self, _: Any) -> None:
         """End the action that goes on; what it has finished stays."""
@@ -75,13 +92,23 @@ class Panel(ABC):
         value = message.get("value") if isinstance(message, Mapping) else None
         if not isinstance(message, Mapping) or not isinstance(message.get("action"), str):
             self.notice = "the page sent a message of another form: reload the page"
-        elif isinstance(value, str) and len(value) > _LONGEST_FIELD:
-            self.notice = (
-                f"the text has {len(value):,} characters; at most {_LONGEST_FIELD:,} can be entered here"
-            )
+        elif problem := self._problem(value):
+            self.notice = problem
         else:
             return self.act(message["action"], value)
         return self.refresh()
+
+    def _problem(self, value: Any) -> str:
+        """Return why no button or field of a view sends this value; empty if one may."""
+        if isinstance(value, str):
+            if len(value) > self.longest_text:
+                most = f"at most {self.longest_text:,} can be entered here"
+                return f"the text has {len(value):,} characters; {most}"
+            if storable(value) != value:
+                return "the text holds half of a surrogate pair, which no file keeps: type it again"
+        elif not (value is None or isinstance(value, int) or (isinstance(value, float) and isfinite(value))):
+            return "the page sent a value of another form: reload the page"
+        return ""
 
     @property
     def busy(self) -> str:
@@ -94,15 +121,29 @@ class Panel(ABC):
             self._front.show(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the form that the front end draws: view, notice, what goes on, and messages so far."""
-        view = self.view().to_json()
-        return {"view": view, "notice": self.notice, "busy": self._busy, "received": self._received}
+        """Return the form that the front end draws: view, notice, what goes on, and messages so far.
+
+        Where a view cannot be made, as of a file that was damaged meanwhile, it says why.
+        """
+        try:
+            view = self.view().to_json()
+        except Exception as error:  # noqa: BLE001  (as above)
+            view = _undrawable(error).to_json()
+        notice = cut(self.notice, _LONGEST_NOTICE)
+        return {"view": view, "notice": notice, "busy": self._busy, "received": self._received}
 
     def _method(self, action: str) -> Callable[[Any], Any]:
         method = getattr(self, f"on_{action}", None) if action.isidentifier() else None
         if method is None:
             raise WorkbenchError(f"the panel has no action {action!r}", hint="run the cell again")
         return method  # type: ignore[no-any-return]
+
+    def _end_unbegun(self, work: Coroutine[Any, Any, Any]) -> None:
+        """End an action that was stopped before its first step, of which `_finish` knows nothing."""
+        if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+            work.close()
+            self._busy, self.notice = "", "stopped"
+            self.refresh()
 
     async def _finish(self, work: Any) -> None:
         try:
@@ -118,8 +159,12 @@ class Panel(ABC):
     # -- showing -------------------------------------------------------------------------
 
     def __str__(self) -> str:
-        notice = [harmless(self.notice)] if self.notice else []
-        return "\n".join([*self.view().lines(), *notice]).strip("\n")
+        try:
+            lines = self.view().lines()
+        except Exception as error:  # noqa: BLE001  (as above)
+            lines = _undrawable(error).lines()
+        notice = [harmless(cut(self.notice, _LONGEST_NOTICE))] if self.notice else []
+        return "\n".join([*lines, *notice]).strip("\n")
 
     def mimebundle(self, *, html: str = "") -> dict[str, Any]:
         """Return the forms for Jupyter: text, HTML if there is one, and the widget where a kernel runs."""
@@ -155,6 +200,21 @@ def told(error: Exception) -> str:
     if isinstance(error, WorkbenchError):
         return str(error)
     return f"{type(error).__name__}: {error}"
+
+
+def _check_kind(method: Callable[[Any], Any], action: str, value: Any) -> None:
+    """Raise WorkbenchError for a value of another type than the argument, where that is `str` or `int`."""
+    (argument,) = inspect.signature(method).parameters.values()
+    kind = {"str": str, "int": int}.get(str(argument.annotation))
+    if kind is not None and type(value) is not kind:
+        wanted = "a text" if kind is str else "a whole number"
+        raise WorkbenchError(
+            f"{action} takes {wanted}, not {type(value).__name__}", hint="run the cell again"
+        )
+
+
+def _undrawable(error: Exception) -> Node:
+    return Words(text=f"this cannot be shown: {told(error)}", tone="bad")
 
 
 def unavailable(what: str, hint: str) -> Node:

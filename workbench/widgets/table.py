@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.widgets.cutting import printed
+from workbench.display import harmless
+from workbench.widgets.cutting import cut, named, printed
 from workbench.widgets.nodes import Button, Node, Words
 
 #: Rows of a page, unless a table states another number.
@@ -28,7 +29,7 @@ class Heading:
     def to_json(self) -> dict[str, Any]:
         """Return all fields."""
         return {
-            "label": self.label, "numeric": self.numeric, "action": self.action, "value": self.value,
+            "label": named(self.label), "numeric": self.numeric, "action": self.action, "value": self.value,
             "sorted": self.sorted,
         }  # fmt: skip
 
@@ -54,7 +55,7 @@ class Grid(Node):
     def to_json(self) -> dict[str, Any]:
         """Return headings, rows, and the buttons of the pages."""
         return {
-            "t": "grid", "caption": self.caption, "current": self.current,
+            "t": "grid", "caption": cut(self.caption), "current": self.current,
             "headings": [heading.to_json() for heading in self.headings],
             "rows": [[cell.to_json() for cell in row] for row in self.rows],
             "pages": [button.to_json() for button in self._pages()], "place": self._place(),
@@ -62,7 +63,7 @@ class Grid(Node):
 
     def lines(self) -> list[str]:
         """Return the rows as an aligned table, cells cut at 48 characters."""
-        head = [heading.label for heading in self.headings]
+        head = [harmless(named(heading.label)) for heading in self.headings]
         table = [[_short(text) for text in row] for row in (head, *map(_texts, self.rows))]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         numeric = [heading.numeric for heading in self.headings]
@@ -104,7 +105,9 @@ def texts(*values: str) -> list[Node]:
 
 
 def _texts(row: Sequence[Node]) -> list[str]:
-    return [cell.label if isinstance(cell, Button) else " ".join(cell.lines()) for cell in row]
+    return [
+        harmless(named(cell.label)) if isinstance(cell, Button) else " ".join(cell.lines()) for cell in row
+    ]
 
 
 def _short(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -228,7 +230,7 @@ def test_the_panel_lists_by_kind_slice_text_and_score(result):
     [
         ("kind", "flipps", "flips"), ("slice", "tenant=none", "tenant=acme"), ("sort", "scor", "score"),
         ("arm", "nwe", "new"), ("open", "q9999", "q000"),
-        ("metric", "accurac", "accuracy"), ("page", "x", "x"),
+        ("metric", "accurac", "accuracy"), ("page", "x", "a whole number"),
     ],
 )  # fmt: skip
 def test_what_is_not_known_is_told_with_the_nearest_and_changes_nothing(result, action, value, told):
@@ -426,3 +428,38 @@ def test_the_table_counts_reasons_where_there_are_several():
         "unscored": 2, "all": 3, "unscored: InvalidOutputError": 1, "unscored: filtered": 1,
     }  # fmt: skip
     assert isinstance(run.case("q0001"), CaseDetail)
+
+
+# -- hostile names and errors -----------------------------------------------------------------
+
+NAMED = 'q").why(); import os; ("\n\x1b[2J\u202e<script>'
+
+
+def renamed(run, text):
+    """The run with names of a hostile dataset: the first case and its tenant."""
+    cases = run.cases.with_columns(
+        pl.when(pl.col("case") == "q0000").then(pl.lit(text)).otherwise("case").alias("case"),
+        pl.when(pl.col("tenant") == "acme").then(pl.lit(text)).otherwise("tenant").alias("tenant"),
+    )
+    return replace(run, cases=cases.sort("case"))
+
+
+def test_a_hostile_name_reaches_no_terminal_and_adds_no_call_to_those_that_are_copied():
+    run = renamed(explored("new", [0, 1], dataset(2)), NAMED)
+    panel = run.explore().filter(kind="all").open(NAMED)
+    for text in (str(panel), str(run.case(NAMED)), str(run)):
+        assert not {"\x1b", "\u202e"} & set(text)
+    (called,) = [line for line in str(panel).splitlines() if "why this answer: " in line]
+    tree = ast.parse(called.partition(": ")[2])
+    assert len(tree.body) == 1 and ast.literal_eval(tree.body[0].value.func.value.args[0]) == NAMED
+
+
+def test_a_long_reason_and_thousands_of_them_are_no_long_list_of_choices():
+    run = explored("new", [None] * 300, dataset(300))
+    errors = [f"{n}{'z' * 10_000}" for n in range(300)]
+    panel = replace(run, cases=run.cases.with_columns(error=pl.Series(errors))).explore()
+    (kinds,) = [n for n in panel._choices().to_json()["nodes"] if n.get("action") == "kind"]
+    assert len(kinds["options"]) < 60 and max(len(value) for value, _ in kinds["options"]) < 120
+    panel.act("kind", kinds["options"][-1][0])
+    assert panel.cases.height == 1 and not panel.notice
+    assert len(json.dumps(panel.to_json())) < 300_000

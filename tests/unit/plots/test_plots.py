@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from hashlib import sha256
@@ -184,3 +185,14 @@ def test_a_plot_is_saved_as_svg_and_as_nothing_else(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"arms\.png.*does not end in \.svg"):
         ROWS.save("arms.png")
     assert not (tmp_path / "arms.png").exists()
+
+
+@pytest.mark.parametrize("form", ["rows", "points"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e308, -1e308, 5e-324])
+def test_a_number_that_no_axis_holds_is_told_and_not_drawn(form, value):
+    odd = Mark(name="odd", n=1, value=value, low=-value, high=value, across=value, inner=(value, value))
+    usual = Mark(name="usual", n=1, value=0.5, low=0.4, high=0.6, across=0.5)
+    plot = Plot(title="t", item="arm", axis="score", across="cost", marks=(odd, usual), form=form)
+    places = re.findall(r'(?:cx|cy|x|y|d)="([^"]*)"', plot.svg.decode())
+    assert places and not [place for place in places if "nan" in place or "inf" in place]
+    assert "odd" in str(plot) and "usual" in plot.svg.decode()

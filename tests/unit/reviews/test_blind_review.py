@@ -319,3 +319,36 @@ def test_ten_thousand_cases_are_sampled_and_shown_quickly(tmp_path):
         review.to_json()
     each = (time.process_time() - began) / 20
     assert opened < 5 and each < 0.1, (opened, each)
+
+
+@pytest.mark.parametrize("found", [b"\0" * 200_000, b'{"labels": []}', b"\xff\xfe", b"<html>"])
+def test_a_file_that_is_not_of_a_review_is_not_cut_by_a_decision(made, found):
+    review = review_of(*made)
+    decide(review)
+    review.file.path.write_bytes(found)
+    review.receive({"action": "choose", "value": "left"})
+    assert "its last line is no label" in review.notice and review.file.path.read_bytes() == found
+    assert review.decided == 1
+
+
+def test_a_report_of_a_file_that_was_damaged_meanwhile_says_so_in_the_panel(made):
+    review = review_of(*made)
+    for _ in range(len(review)):
+        decide(review)
+    kept = review.file.path.read_bytes()
+    review.file.path.write_bytes(b'{"a": 1}\n')
+    review.receive({"action": "expected"})
+    assert "this cannot be shown" in str(review) and ":1" in str(review)
+    review.file.path.write_bytes(kept)
+    assert "this cannot be shown" not in str(review)
+
+
+def test_a_decision_is_not_written_through_a_link_that_was_put_there_meanwhile(made, tmp_path_factory):
+    review = review_of(*made)
+    decide(review)
+    other = tmp_path_factory.mktemp("other") / "kept.jsonl"
+    other.write_bytes(b"kept\n")
+    review.file.path.unlink()
+    review.file.path.symlink_to(other)
+    review.receive({"action": "choose", "value": "left"})
+    assert "a link out of" in review.notice and other.read_bytes() == b"kept\n" and review.decided == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -17,8 +18,11 @@ class Counter(Panel):
     def __init__(self):
         self.n = 0
         self.sent = []
+        self.damaged = False
 
     def view(self):
+        if self.damaged:
+            raise ConfigError("line 3 is damaged")
         return Group(
             nodes=(Words(text=f"n is {self.n}"), Button(label="more", action="more", python="c.more()"))
         )
@@ -31,6 +35,15 @@ class Counter(Panel):
 
     def on_break(self, _):
         raise KeyError("secret")
+
+    def on_text(self, text: str):
+        self.sent.append(text)
+
+    def on_number(self, number: int):
+        self.sent.append(number)
+
+    def on_long(self, text):
+        raise ConfigError(f"there is no {text}")
 
     async def on_wait(self, n):
         await asyncio.sleep(0)
@@ -143,3 +156,83 @@ def test_the_pages_of_a_table_lead_to_every_row(first, enabled):
     assert [i for i, button in enumerate(pages) if not button["disabled"]] == enabled
     assert pages[3]["value"] == 2 * PAGE
     assert grid.lines()[-1].strip() == f"{first + 1} to {first + n} of {total}"
+
+
+# -- what a broken page, a second click and a damaged file send ---------------------------------
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[1], {"a": 1}, float("nan"), float("inf"), "half \ud800"],
+    ids=["list", "map", "nan", "inf", "half"],
+)
+def test_a_value_that_no_button_and_no_field_sends_changes_nothing(panel, value):
+    panel.receive({"action": "more", "value": value})
+    assert panel.n == 0 and ("reload the page" in panel.notice or "surrogate" in panel.notice)
+
+
+@pytest.mark.parametrize(
+    ("action", "value"), [("text", 3), ("text", None), ("number", "3"), ("number", True)]
+)
+def test_a_value_of_another_type_than_the_action_takes_is_named_and_changes_nothing(panel, action, value):
+    panel.act(action, value)
+    assert panel.sent == [] and panel.notice.startswith(f"{action} takes a ")
+    panel.act("text", "3")
+    panel.act("number", 3)
+    assert panel.sent == ["3", 3] and not panel.notice
+
+
+def test_a_text_is_as_long_as_the_panel_takes(panel):
+    panel.receive({"action": "text", "value": "x" * (LONGEST + 1)})
+    assert panel.sent == [] and "at most 20,000" in panel.notice
+    panel.longest_text = 2 * LONGEST
+    panel.receive({"action": "text", "value": "x" * (LONGEST + 1)})
+    assert len(panel.sent) == 1
+
+
+def test_a_second_click_begins_no_second_action_and_stop_ends_the_first(panel):
+    async def go():
+        panel.act("wait", 7)
+        first = panel._task
+        panel.act("wait", 8)
+        assert panel._task is first and "wait goes on" in panel.notice
+        panel.act("stop")  # before its first step
+        await asyncio.wait({first})
+        assert (panel.n, panel.busy, panel.notice) == (0, "", "stopped")
+
+    asyncio.run(go())
+
+
+def test_a_notice_that_repeats_a_long_value_is_cut(panel):
+    panel.act("long", "x" * LONGEST)
+    assert len(panel.to_json()["notice"]) < 2_100 and "more characters" in str(panel)
+
+
+def test_a_view_that_cannot_be_made_says_why_and_comes_back(panel):
+    panel.damaged = True
+    panel.act("more")
+    assert "this cannot be shown: line 3 is damaged" in panel.to_json()["view"]["text"]
+    assert "line 3 is damaged" in str(panel)
+    panel.damaged = False
+    assert "n is 1" in str(panel)
+
+
+def test_names_hold_nothing_that_a_terminal_obeys_and_every_text_fits_into_utf_8():
+    bad = "\x1b[2J\u202e\ud800"
+    nodes = (
+        Button(label=bad, action="a", python=f"f({bad!r}, '{bad}')\nimport os"),
+        Grid(caption="c", headings=(Heading(label=bad),), rows=[[Button(label=bad, action="a")]]),
+        Field(label=bad, action="a", text=bad, options=(("a", bad),)),
+        MarkedWords(parts=((bad, "match"),)),
+        Words(text=bad),
+        Meter(value=1, most=1, label=bad),
+        Details(summary=bad, nodes=(), open=True),
+    )
+    group = Group(nodes=nodes, label=bad)
+    assert not {"\x1b", "\u202e"} & set("\n".join(group.lines())) and "import os" in group.lines()[0]
+    json.dumps(group.to_json(), ensure_ascii=False).encode()
+
+
+def test_a_long_name_is_cut():
+    shown = Button(label="x" * 1_000_000, action="a", python="y" * 1_000_000).to_json()
+    assert len(shown["label"]) < 400 and len(shown["python"]) < 400
