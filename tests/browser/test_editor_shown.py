@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import pytest
 from edited_prompts import Around, dataset, editor
-from panel_page import CHROMIUM, FOREIGN, pictured, shown
+from panel_page import FOREIGN, pictured, shown
+from shown_pages import SHOWN
 from test_panel_shown import HOSTILE
 
 from workbench import registry
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no browser: apt-get install -y --no-install-recommends chromium"
-    ),
-]
+pytestmark = SHOWN
 
 
 @pytest.fixture

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 from explored_runs import compared, dataset
-from panel_page import CHROMIUM, FOREIGN, pictured, shown
+from panel_page import FOREIGN, pictured, shown
+from shown_pages import SHOWN
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no browser: apt-get install -y --no-install-recommends chromium"
-    ),
-]
+pytestmark = SHOWN
 HOSTILE = (
     "<script>window.injected = 1</script>",
     "<img src=x onerror='window.injected=1'>",

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-from panel_page import CHROMIUM, FOREIGN, pictured, shown
+from panel_page import FOREIGN, pictured, shown
+from shown_pages import SHOWN
 from test_panel_shown import HOSTILE
 
 from workbench.records.feedback import FeedbackPanel
 from workbench.records.outcomes import RecordedOutcome
 from workbench.types import Reply
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no browser: apt-get install -y --no-install-recommends chromium"
-    ),
-]
+pytestmark = SHOWN
 ANSWER = "On a business trip the meal allowance is 46 euros per day."
 
 

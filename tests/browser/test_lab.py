@@ -23,7 +23,7 @@ from lab_server import (
     working_tree,
 )
 from panel_page import pictured
-from shown_pages import CHROMIUM, browser
+from shown_pages import SHOWN, browser
 
 from workbench.notebooks import canonical as notebooks
 
@@ -47,12 +47,7 @@ PROBE = {
 EDIT = """() => window.jupyterapp.shell.currentWidget.content.widgets
     .find(cell => cell.model.id === 'k').model.sharedModel.setSource('k = 6')"""
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no browser: apt-get install -y --no-install-recommends chromium"
-    ),
-]
+pytestmark = SHOWN
 
 
 def foreign() -> str:

@@ -7,16 +7,12 @@ import re
 
 import pytest
 from memory_bench import Bench, write_page
-from panel_page import CHROMIUM, FOREIGN, pictured, shown
+from panel_page import FOREIGN, pictured, shown
+from shown_pages import SHOWN
 
 from workbench.memory.stemming import stems
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no browser: apt-get install -y --no-install-recommends chromium"
-    ),
-]
+pytestmark = SHOWN
 HOSTILE = (
     "<script>window.injected=1</script> <img src=x onerror='window.injected=1'> "
     "</p><iframe srcdoc='<script>parent.injected=1</script>'></iframe> \u202etxt.exe שלום עולם"

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-from panel_page import CHROMIUM, FOREIGN, pictured, shown
+from panel_page import FOREIGN, pictured, shown
+from shown_pages import SHOWN
 
 from workbench.widgets.nodes import Button, Details, Field, Group, MarkedWords, Meter, Words
 from workbench.widgets.panel import Panel
 from workbench.widgets.table import Grid, Heading
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no browser: apt-get install -y --no-install-recommends chromium"
-    ),
-]
+pytestmark = SHOWN
 HOSTILE = (
     "<script>window.injected = 1</script>",
     "<img src=x onerror='window.injected=1'>",

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-from panel_page import CHROMIUM, FOREIGN, pictured, shown
+from panel_page import FOREIGN, pictured, shown
+from shown_pages import SHOWN
 
 from workbench.experiments.progress import BudgetRoom, Finished, Progress
 from workbench.experiments.progress_display import ProgressPanel
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no browser: apt-get install -y --no-install-recommends chromium"
-    ),
-]
+pytestmark = SHOWN
 HOSTILE = "<img src=x onerror='window.injected=1'><script>window.injected=1</script> \u202e שלום"
 
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from panel_page import CHROMIUM, FOREIGN, pictured, shown
+from panel_page import FOREIGN, pictured, shown
 from reviewed_runs import cases_of, review_of, run_of, two_runs
+from shown_pages import SHOWN
 
 from workbench.experiments.labels import read_labels
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no browser: apt-get install -y --no-install-recommends chromium"
-    ),
-]
+pytestmark = SHOWN
 HOSTILE = (
     "<script>window.injected = 1</script>",
     "<img src=x onerror='window.injected=1'>",

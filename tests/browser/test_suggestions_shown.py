@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from panel_page import CHROMIUM, FOREIGN, pictured, shown
+from panel_page import FOREIGN, pictured, shown
+from shown_pages import SHOWN
 
 from workbench.experiments.suggested import suggest
 from workbench.experiments.suggestion_panel import SuggestionPanel
 from workbench.types import Page
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no browser: apt-get install -y --no-install-recommends chromium"
-    ),
-]
+pytestmark = SHOWN
 TEXT = (
     "Full-time employees of Acme have 29 days of annual holiday. "
     "Acme pays a grant of 150 euros for a desk at home. "

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from shown_pages import browser
 
 import workbench
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WIDGETS = Path(workbench.__file__).parent / "widgets"
 #: A model as anywidget gives one to a module, whose messages go to Python.
 MODEL = """async ([module, css, content]) => {
@@ -65,11 +63,8 @@ class _Front:
 def shown(panel, *, width=1000, scheme="light"):
     """The page of a panel, in a headless Chromium; errors of the page fail the test."""
     errors = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--headless=new", "--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    with browser() as started:
+        page = started.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         page.on("pageerror", lambda error: errors.append(str(error)))
         waiting = []
         page.expose_function("receive", lambda message: waiting.append(json.loads(message)))
@@ -79,7 +74,6 @@ def shown(panel, *, width=1000, scheme="light"):
         panel._front = _Front(page)
         page.settle = lambda: _deliver(page, panel, waiting)
         yield page
-        browser.close()
     assert not errors, errors
 
 
