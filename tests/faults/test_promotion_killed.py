@@ -142,7 +142,8 @@ def test_a_promotion_killed_at_a_step_is_finished_as_one_version(promoted, tmp_p
         watched.clone.run(*shlex.split(line.removeprefix("next: ")))
         assert watched.clone.status() == ""
 
-    kills = kill_points(drawn(promoted.steps, 12, seed=SEED))
+    # The key of the machine is made once: a promotion after the first has none of these steps.
+    kills = kill_points(drawn(promoted.steps, 12, seed=SEED, among=r"^(?!.*/state/signing/)"))
     assert killed_in_clones(promoted.clone, tmp_path, kills, killed_and_finished) == len(kills)
 
 

@@ -68,7 +68,10 @@ def test_the_shipped_use_case_passes_its_gate_on_a_server_with_the_pinned_tape(s
     without_use_case(root, "triage")
     switch(root, weaviate)
     # On a server some passages of these arms are others, and the model would be asked anew for minutes.
-    arms = r"{\"few_shot\": {\"prompt\": \"answer@1\"}, \"wrong_passage\": {\"task\": wrong_passage}, **arms}"
+    arms = (
+        r"{\"few_shot\": {\"prompt\": \"answer@1\"}, "
+        r"\"wrong_passage\": {\"task\": wrong_passage, \"control\": True}, **arms}"
+    )
     replaced(shipped_clone, NOTEBOOK_OF_ANSWERS, arms, r"{\"candidate\": {\"memory\": corpus}}")
     shipped_clone.run("dvc", "repro", "remember@answers")
     commit(shipped_clone, "On a server, with one arm")

@@ -268,3 +268,12 @@ def test_a_unit_test_cannot_reach_the_network_and_an_event_loop_still_works():
             with pytest.raises(pytest.fail.Exception, match="reached for the network"):
                 reach(("127.0.0.1", 9))
     assert asyncio.run(asyncio.to_thread(lambda: 42)) == 42
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """Pytest imports them by their names alone."""
+    homes: dict[str, list[str]] = {}
+    for path in (ROOT / "tests").rglob("*.py"):
+        if path.name not in {"conftest.py", "__init__.py"}:
+            homes.setdefault(path.name, []).append(str(path.relative_to(ROOT)))
+    assert not {name: files for name, files in homes.items() if len(files) > 1}

@@ -70,15 +70,17 @@ def serve(path: Path, *, seeded: bool) -> Forked | None:
     sys.stderr.flush()
     gc.freeze()  # a search for garbage in a forked process would copy all that it looks at
     ended = _told_of_ends()
+    looking = select.poll()  # `select` takes no descriptor above 1,023
+    for watched in (listener.fileno(), ended.fileno(), 0):
+        looking.register(watched, select.POLLIN)
     while True:
-        watched: list[Any] = [listener, ended, 0]
-        ready = select.select(watched, [], [])[0]
-        if ended in ready:
+        ready = {descriptor for descriptor, _ in looking.poll()}
+        if ended.fileno() in ready:
             _reap(ended)
         if 0 in ready and not os.read(0, 4096):
             path.unlink(missing_ok=True)
             return None
-        if listener in ready:
+        if listener.fileno() in ready:
             connection, _ = listener.accept()
             with contextlib.suppress(OSError):  # no memory: who asked starts its process cold
                 if not os.fork():

@@ -99,7 +99,9 @@ class ForkedProcess:
                 signal.pidfd_send_signal(self._descriptor, number)
 
     def _ended(self, timeout: float | None) -> bool:
-        return bool(select.select([self._descriptor], [], [], timeout)[0])
+        looking = select.poll()  # `select` takes no descriptor above 1,023
+        looking.register(self._descriptor, select.POLLIN)
+        return bool(looking.poll(None if timeout is None else timeout * 1_000))
 
     def _told(self) -> int:
         self._report.settimeout(0)

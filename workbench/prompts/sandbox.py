@@ -29,7 +29,7 @@ _REPEATED: Final = {"expandtabs": "\t", "indent": "\n"}
 #: Digits after the point, and spaces of an indent of JSON.
 _MOST_DIGITS: Final = 64
 #: Characters, and items of lists, that are read for one step; and characters of a passage beside its text.
-_READ, _ITEMS, _FACTS = 1_000, 16, 500
+_READ, _ITEMS, _FACTS = 1_000, 2, 500
 #: A width in a format: of more than 7 digits, or taken from a value.
 _WIDE: Final = re.compile(r"\d{8,}|%[-+ #0]*\*|\{[^{}]*\{")
 _TOO_WIDE: Final = "a width of more than 7 digits, or one that is a value"
@@ -186,9 +186,11 @@ def _weigh(*values: Any) -> None:
         elif isinstance(value, list | tuple | set | frozenset):
             parts = value
         items += 1
-        _check_size(size + items + len(waiting) + len(cast("Sequence[Any]", parts)))
+        more = len(cast("Sequence[Any]", parts))
+        _check_size(size + items + len(waiting) + more)
+        _count(more // _ITEMS)  # before they are read: a list may be doubled until it has millions
         waiting.extend(parts)
-    _count(size // _READ + items // _ITEMS)
+    _count(size // _READ)
 
 
 def _check_made(name: str, value: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

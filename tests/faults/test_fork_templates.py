@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -181,6 +182,21 @@ def test_the_first_process_is_cold_and_orders_a_template_that_forks_the_next(war
         found["descriptors"] == 5
     )  # the standard ones, where it tells its code, and the one that lists them
     assert (tmp_path / "out").read_text() == "said\n"
+
+
+def test_a_server_with_more_than_a_thousand_descriptors_forks_and_waits(warm, code, tmp_path):
+    """`select` takes no descriptor above 1,023; a server with many connections has such ones."""
+    folder, (soft, hard) = code(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4_096)), hard))
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(1_100):
+            stack.enter_context(open(os.devnull, "rb"))  # noqa: PTH123  a descriptor and nothing else
+        out = stack.enter_context((tmp_path / "out").open("wb"))
+        assert asked(warm, folder, "0", stream=out.fileno()) is None
+        listens(warm, folder)
+        process = asked(warm, folder, "7", stream=out.fileno())
+        assert process.wait(20) == 7 and process.poll() == 7
 
 
 def test_a_template_knows_no_variable_but_those_that_python_reads_at_its_start(warm, code, monkeypatch):
