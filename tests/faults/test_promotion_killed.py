@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 import psutil
 import pytest
-from clone_edits import CODE, INBOX, SAMPLE, commit, runs
+from clone_edits import INBOX, SAMPLE, commit, runs
 from clones import Clone
 from killed_commands import Watched, drawn
 from made_once import made_once
@@ -112,25 +112,42 @@ def outputs(root: Path) -> list[Path]:
     return sorted(root.glob("published/*/*/[!.]*"))
 
 
-def killed_in_clones(clone: Clone, folder: Path, kills: list[str], work: Callable[..., None]) -> int:
-    """Kill at these steps, a few in one clone, many in two at the same time; how many there were."""
-    shares = [kills] if len(kills) <= 3 else [kills[::2], kills[1::2]]
-    clones = [Watched.of(clone, folder / f"killed-{number}") for number in range(len(shares))]
-    with ThreadPoolExecutor(len(shares)) as pool:
-        list(pool.map(work, clones, shares))
-    return sum(len(watched.kills) for watched in clones)
+class Copies:
+    """Copies of one clone, in which commands are killed."""
+
+    def __init__(self, clone: Clone, folder: Path) -> None:
+        self._clone, self._folder = clone, folder
+        self._made: list[Watched] = []
+        self._numbers = itertools.count()
+
+    def new(self) -> Watched:
+        """A copy of the clone as it was before any death."""
+        watched = Watched.of(self._clone, self._folder / f"killed-{next(self._numbers)}")
+        self._made.append(watched)
+        return watched
+
+    def killed(self, kills: list[str], work: Callable[[list[str]], None]) -> None:
+        """Let `work` kill at these steps, a few in one copy, many in two at the same time."""
+        shares = [kills] if len(kills) <= 3 else [kills[::2], kills[1::2]]
+        with ThreadPoolExecutor(len(shares)) as pool:
+            list(pool.map(work, shares))
+        assert sorted(kill for watched in self._made for kill in watched.kills) == sorted(kills)
 
 
 # -- promote ----------------------------------------------------------------------------------------
 
 
-def test_a_promotion_killed_at_a_step_is_finished_as_one_version(promoted, tmp_path):
+def test_a_promotion_killed_at_a_step_is_finished_as_one_version(reproduced, promoted, tmp_path):
     expected = {**promotion_of(promoted.clone.copied(tmp_path)), "git": promoted.staged}
+    copies = Copies(reproduced, tmp_path)
 
-    def killed_and_finished(watched: Watched, kills: list[str]) -> None:
-        unpromoted(watched.clone)
+    def killed_and_finished(kills: list[str]) -> None:
+        watched = copies.new()
         for kill in kills:
-            assert watched.killed(*PROMOTE, kill=kill), f"{kill} was not come to after {watched.kills}"
+            if not watched.killed(*PROMOTE, kill=kill):  # the last death came after what a clone does once
+                assert promotion_of(watched.clone) == expected
+                watched = copies.new()
+                assert watched.killed(*PROMOTE, kill=kill), f"{kill} was not come to"
             nothing_is_torn(watched.root)
         killed_while_dvc_runs(watched)
         nothing_is_torn(watched.root)
@@ -142,9 +159,7 @@ def test_a_promotion_killed_at_a_step_is_finished_as_one_version(promoted, tmp_p
         watched.clone.run(*shlex.split(line.removeprefix("next: ")))
         assert watched.clone.status() == ""
 
-    # The key of the machine is made once: a promotion after the first has none of these steps.
-    kills = kill_points(drawn(promoted.steps, 12, seed=SEED, among=r"^(?!.*/state/signing/)"))
-    assert killed_in_clones(promoted.clone, tmp_path, kills, killed_and_finished) == len(kills)
+    copies.killed(kill_points(drawn(promoted.steps, 12, seed=SEED)), killed_and_finished)
 
 
 def killed_while_dvc_runs(watched: Watched) -> None:
@@ -154,12 +169,6 @@ def killed_while_dvc_runs(watched: Watched) -> None:
     wait_until(lambda: "Running stage 'gate@answers'" in watched.said(), promotion)
     promotion.kill()
     assert promotion.wait() == -signal.SIGKILL
-
-
-def unpromoted(clone: Clone) -> None:
-    clone.run("git", "reset", "--quiet", "--hard", "HEAD~1")
-    shutil.rmtree(clone.folder / "results/jobs")
-    shutil.rmtree(clone.folder / CODE)
 
 
 def promotion_of(clone: Clone) -> dict[str, object]:
@@ -190,21 +199,22 @@ def wait_until(happened: Callable[[], bool], process) -> None:
 
 @RUNS
 def test_a_run_killed_at_a_step_is_published_once(in_production, ran, tmp_path):
-    def killed_and_finished(watched: Watched, kills: list[str]) -> None:
-        days = (f"2026-11-{day:02}" for day in itertools.count(1))
-        run = (*RUN, SAMPLE, "--at", next(days))
-        slots = 1
+    copies = Copies(in_production, tmp_path)
+    run = (*RUN, SAMPLE, "--at", DAY)
+
+    def killed_and_finished(kills: list[str]) -> None:
+        watched = copies.new()
         for kill in kills:
             if not watched.killed(*run, kill=kill):  # the last death came after its output was published
-                run, slots = (*run[:-1], next(days)), slots + 1
-                assert watched.killed(*run, kill=kill), f"{kill} was not come to after {watched.kills}"
+                assert published(watched.clone) == [ran.output]
+                watched = copies.new()
+                assert watched.killed(*run, kill=kill), f"{kill} was not come to"
             nothing_is_torn(watched.root)
         watched.finished(*run)
         nothing_is_left(watched.root)
-        assert published(watched.clone) == [ran.output] * slots
+        assert published(watched.clone) == [ran.output]
 
-    kills = kill_points(drawn(ran.steps, 10, seed=SEED))
-    assert killed_in_clones(in_production, tmp_path, kills, killed_and_finished) == len(kills)
+    copies.killed(kill_points(drawn(ran.steps, 10, seed=SEED)), killed_and_finished)
 
 
 def published(clone: Clone) -> list[dict[str, str]]:
@@ -251,7 +261,9 @@ def test_a_replacement_killed_at_a_step_leaves_one_whole_output(ran, tmp_path):
 def test_a_rollback_killed_at_a_step_goes_back_once(in_production, tmp_path, commits):
     watched = Watched.of(in_production, tmp_path / "one")
     second_version(watched.clone)
-    steps = watched.finished(*ROLLBACK, *commits)
+    watched.finished(*ROLLBACK, *commits)
+    watched.clone.run("git", "reset", "--quiet", "--hard", "second")
+    steps = watched.finished(*ROLLBACK, *commits)  # a second time: without what a clone does once
     if commits:
         assert "rev-parse" in steps.pop()  # it is committed by then: again would go further back
     expected = rolled_back(watched.clone)
