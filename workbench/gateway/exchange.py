@@ -33,6 +33,8 @@ _SECRETS: Final = frozenset(
     {"access_token", "api-key", "api_key", "apikey", "authorization", "key", "secret", "token"}
 )
 _TRICKS: Final = (b"//", b"/./", b"/../", b"\\", b"%2f", b"%5c", b"%00", b"%2e", b";")
+#: Most characters of a header that states a use case, a tenant, a purpose, a session or a person.
+_MOST_STATED: Final = 1_000
 _JSON: Final = ((b"content-type", b"application/json"),)
 
 
@@ -114,6 +116,19 @@ class GatewayExchange:
         """Return the value of a header; None without one."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1").strip()
+
+    def stated(self, name: str) -> str | None:
+        """Return what the header `Workbench-NAME` states; None without it.
+
+        Raise ConfigError for an empty one, as an unset variable makes it, and for a long one.
+        """
+        found = self.header(f"workbench-{name}".encode())
+        if found is not None and not 0 < len(found) <= _MOST_STATED:
+            length = f"has more than {_MOST_STATED:,} characters" if found else "is empty"
+            raise ConfigError(
+                f"the header Workbench-{name.title()} {length}", hint="name one, or leave the header out"
+            )
+        return found
 
     async def body(self, *, most: int) -> bytes:
         """Return the body; raise RefusedError for one of more than `most` bytes, and a compressed one."""

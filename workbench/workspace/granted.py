@@ -37,7 +37,9 @@ def workspace_of(
     who = grant.identity_in(use_case, case)
     tenant = caller_identity.tenant_of(who, tenant, None) or case.tenants[0]
     check_tenant(use_case, case, tenant)
-    purpose = arguments.text(purpose, "purpose") if purpose is not None else _purpose_of(grant)
+    purpose = _purpose_of(grant) if purpose is None else arguments.text(purpose, "purpose")
+    if not purpose:
+        raise ConfigError("the purpose is empty", hint="name one, or leave it out")
     grant.check_purpose(purpose)
     context = Context(
         use_case=use_case, tenant=tenant, principal=who.principal, phase=case.phase, purpose=purpose,

@@ -166,6 +166,14 @@ def test_a_workspace_has_what_its_grant_names_and_no_more(root):
         workspace_of(grant, "answers", root=root, through=None, purpose="explore")
 
 
+@pytest.mark.parametrize("name", ["tenant", "purpose"])
+def test_an_empty_name_is_none_that_was_left_out(root, name):
+    """Else a client whose variable is not set would act for the first tenant of the use case."""
+    for tenant in ("", "acme"):
+        with pytest.raises(ConfigError, match=f"the {name} is empty"):
+            workspace_of(granted(tenant=tenant), "answers", root=root, through=None, **{name: ""})
+
+
 def test_a_grant_of_another_tenant_reaches_no_use_case(root):
     grant = granted(tenant="initech")
     assert permitted_use_cases(grant, root) == ()
