@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from workbench import arguments, config
@@ -43,7 +44,7 @@ def workspace_of(
     grant.check_purpose(purpose)
     context = Context(
         use_case=use_case, tenant=tenant, principal=who.principal, phase=case.phase, purpose=purpose,
-        grant=grant.scope,
+        grant=dataclasses.replace(grant.scope, use_cases=grant.use_cases),
     )  # fmt: skip
     return Workspace(
         root=root, name=use_case, use_case=case, identity=who, context=context, boundary=through,
