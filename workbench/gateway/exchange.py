@@ -120,13 +120,18 @@ class GatewayExchange:
     def stated(self, name: str) -> str | None:
         """Return what the header `Workbench-NAME` states; None without it.
 
-        Raise ConfigError for an empty one, as an unset variable makes it, and for a long one.
+        Raise ConfigError for an empty one, as an unset variable makes it, for a long one, and for signs that
+        cannot be shown.
         """
-        found = self.header(f"workbench-{name}".encode())
-        if found is not None and not 0 < len(found) <= _MOST_STATED:
-            length = f"has more than {_MOST_STATED:,} characters" if found else "is empty"
+        value = self.headers.get(f"workbench-{name}".encode())
+        if value is None:
+            return None
+        found = _decoded(value).strip()
+        if not 0 < len(found) <= _MOST_STATED or not found.isprintable():
+            most = f"is no text of 1 to {_MOST_STATED:,} signs that can be shown"
             raise ConfigError(
-                f"the header Workbench-{name.title()} {length}", hint="name one, or leave the header out"
+                f"the header Workbench-{name.title()} {most if found else 'is empty'}",
+                hint="name one, or leave the header out",
             )
         return found
 
@@ -213,6 +218,17 @@ class GatewayExchange:
     @property
     def _has_body(self) -> bool:
         return self.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in self.headers
+
+
+def _decoded(value: bytes) -> str:
+    """Return the text of a header: clients send names as UTF-8 or, as HTTP once had it, as Latin-1.
+
+    A person's data is erased by a name that JSON and commands state as well, so that both must read it alike.
+    """
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _too_large(most: int) -> RefusedError:

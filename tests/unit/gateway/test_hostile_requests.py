@@ -121,12 +121,23 @@ def test_headers_that_follow_the_body_state_nothing(pieces):
 
 
 @pytest.mark.parametrize("name", ["use-case", "tenant", "purpose", "session", "subject"])
-@pytest.mark.parametrize(("value", "word"), [("", "is empty"), (" ", "is empty"), ("x" * 1_001, "1,000")])
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [("", "is empty"), (" ", "is empty"), ("x" * 1_001, "1,000"), ("a\tb", "shown"), ("a\u202eb", "shown")],
+)
 def test_an_empty_or_long_header_is_no_header_that_was_left_out(name, value, word):
     """An unset variable of a client must not choose the first tenant."""
     exchange, _ = exchanged(**{f"workbench_{name.replace('-', '_')}": value})
     with pytest.raises(ConfigError, match=f"(?i)workbench-{name} .*{word}"):
         stated_by(exchange)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_person_has_one_name_in_headers_and_in_json(encoding):
+    """What is kept is erased by it."""
+    exchange, _ = exchanged()
+    exchange.headers[b"workbench-subject"] = " J\u00fcrgen ".encode(encoding)
+    assert stated_by(exchange).subject == "J\u00fcrgen"
 
 
 @pytest.fixture
