@@ -1,4 +1,4 @@
-"""Check the arguments of verbs: texts, lists of texts, whole numbers and days."""
+"""Check the arguments of verbs: texts, lists of texts, whole numbers, flags and days."""
 
 from __future__ import annotations
 
@@ -49,6 +49,13 @@ def whole_number(value: Any, name: str, *, least: int) -> int:
     if isinstance(value, bool) or number < least:
         raise ConfigError(f"{name} is {_shown(value)}", hint=f"give a whole number, {least} or more")
     return number
+
+
+def flag(value: Any, name: str) -> bool:
+    """Return `value`; raise ConfigError unless it is True or False: any text, also "no", would be true."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} is {_shown(value)}", hint="give true or false")
+    return value
 
 
 def day(value: Any, name: str) -> str:

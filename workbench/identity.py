@@ -29,7 +29,8 @@ class GrantScope:
     """How a caller was let in, and what its calls are limited to; None is no limit.
 
     `kind` is "" in the process that asks for itself, and `api_key` the id of an API key. `models` holds names
-    and references of model cards, `memories` names of memories.
+    and references of model cards, `memories` names of memories. `use_cases` are those whose records an admin
+    may read.
     """
 
     kind: GrantKind = ""
@@ -38,6 +39,7 @@ class GrantScope:
     purposes: frozenset[str] | None = None
     models: frozenset[str] | None = None
     memories: frozenset[str] | None = None
+    use_cases: frozenset[str] | None = None
     budget: KeyBudget | None = None
 
     def permits(self, port: str, target: str) -> bool:

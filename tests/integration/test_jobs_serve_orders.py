@@ -160,6 +160,7 @@ def test_to_resume_what_is_not_paused_names_the_tenant_that_is(root, ledger):
         (("--speed", "60"), "rehearsal"),
         (("--from", "tomorrow"), "--from"),
         (("--until", "2026-11-24T06:00"), "time zone"),
+        (("--until", "9999-12-31T23:59:59-23:59"), "time zone"),
         (("--address", "nowhere"), "HOST:PORT"),
     ],
 )

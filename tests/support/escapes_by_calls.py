@@ -115,6 +115,13 @@ def connect_with_io_uring(c):
 
 
 @way
+def ask_a_unix_socket_for_the_machine_s_addresses(c):
+    """SIOCGIFCONF without room for an answer: the system says how long the list is."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
+        fcntl.ioctl(asked, 0x8912, bytes(16))
+
+
+@way
 def resolve_a_name(c):
     if c.confined:
         socket.getaddrinfo("example.org", 80)

@@ -228,6 +228,13 @@ def create_a_file_in_the_common_temporary_folder(c):
 
 
 @way
+def lease_a_readable_file(c):
+    """Who opens it for writing would wait until the system takes the lease back."""
+    with open(c.input) as file:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+
+
+@way
 def link_a_readable_file_in_to_write_it(c):
     os.link(c.input, f"{c.own}/linked_input")
     with open(f"{c.own}/linked_input", "a") as file:

@@ -45,6 +45,13 @@ def test_a_whole_number(value):
     assert arguments.whole_number(np.int64(3), "k", least=1) == 3
 
 
+@pytest.mark.parametrize("value", ["no", "false", "", 0, 1, None, [True]])
+def test_a_flag(value):
+    with pytest.raises(ConfigError, match="dry_run is"):
+        arguments.flag(value, "dry_run")
+    assert arguments.flag(True, "dry_run") and not arguments.flag(False, "dry_run")
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -90,6 +97,14 @@ def test_a_search_takes_a_date_and_any_list(handle):
         "taxi", as_of=dt.date(2026, 1, 1), sources={"taxi"}, kinds=("document",), k=np.int32(1)
     )
     assert found.sources == ("taxi",)
+
+
+@pytest.mark.parametrize("given", [{"dry_run": "no"}, {"dry_run": 0}, {"expired": "yes"}])
+def test_whether_something_is_only_counted_is_no_text(handle, given):
+    """A caller that wrote "no" would be told what was forgotten, and nothing was."""
+    with pytest.raises(ConfigError, match=next(iter(given))):
+        handle.forget(**{"source": "taxi", **given})
+    assert handle.count() == 1
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def test_the_last_turn_stays_though_it_renders_to_nothing():
     [
         ({"question": "Why?"}, "needs the input 'count'"),
         ({"question": "Why?", "count": 1, "cuont": 1}, r"no input 'cuont' \(nearest: 'count'"),
+        ({"question": "Why?", "count": 1, "self": 1}, "no input 'self'"),
         ({"question": 3, "count": 1}, "'question' is int, declared string"),
         ({"question": "Why?", "count": True}, "'count' is bool, declared integer"),
     ],

@@ -42,6 +42,12 @@ def closed(ws) -> None:
     assert CallLog(log).close(now=True) and compact(log) == 1
 
 
+@pytest.mark.parametrize("reply", ["an answer", None, 3])
+def test_what_is_no_reply_has_no_explanation(ws, reply):
+    with pytest.raises(ConfigError, match="why is asked of a reply"):
+        ws.why(reply)
+
+
 def test_a_principal_that_is_no_admin_sees_the_calls_of_its_tenant(ws):
     for tenant in ("acme", "globex"):
         ws.bind(tenant=tenant).model("m").chat("hello there")

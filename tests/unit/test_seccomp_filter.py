@@ -15,7 +15,7 @@ ALLOWED, KILLED = "allowed", "killed"
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 NUMBERS = {
     "read": (0, 63), "openat": (257, 56), "execve": (59, 221), "connect": (42, 203), "fchmod": (91, 52),
-    "socket": (41, 198), "socketpair": (53, 199), "clone": (56, 220), "ioctl": (16, 29),
+    "socket": (41, 198), "socketpair": (53, 199), "clone": (56, 220), "ioctl": (16, 29), "fcntl": (72, 25),
     "prlimit64": (302, 261), "setpriority": (141, 140), "sched_setscheduler": (144, 119),
 }  # fmt: skip
 UNIX, INET, NETLINK, STREAM, DATAGRAM, PACKETS, NONBLOCKING = 1, 2, 16, 1, 2, 5, 0o4000
@@ -71,6 +71,12 @@ CALLS = [
     ("ioctl", (1, 0x541C), errno.EPERM),
     ("ioctl", (1, 0x40086602), errno.EPERM),  # FS_IOC_SETFLAGS
     ("ioctl", (1, 0x40049409), errno.EPERM),  # FICLONE
+    ("ioctl", (1, 0x541B), ALLOWED),  # FIONREAD
+    ("ioctl", (1, 0x8912), errno.EPERM),  # SIOCGIFCONF
+    ("ioctl", (1, 0x8927 + HIGH), errno.EPERM),  # SIOCGIFHWADDR
+    ("fcntl", (1, 2), ALLOWED),  # F_SETFD
+    ("fcntl", (1, 6), ALLOWED),  # F_SETLK
+    ("fcntl", (1, 1024 + HIGH), errno.EPERM),  # F_SETLEASE
     ("prlimit64", (0, 7), ALLOWED),
     ("prlimit64", (1, 7), errno.EPERM),
     ("setpriority", (0, 0), ALLOWED),

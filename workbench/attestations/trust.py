@@ -217,7 +217,10 @@ def _renamed(entry: Any, where: str) -> Any:
 def _as_instant(value: Any) -> Any:
     """Return a time that YAML reads as one in the form of instants, and any other value as it is."""
     timed = isinstance(value, dt.datetime) and value.tzinfo is not None and not value.microsecond
-    return instant(value) if timed else value
+    try:
+        return instant(value) if timed else value
+    except OverflowError:  # the offset leads out of the years 1 to 9999
+        return str(value)
 
 
 def _check(keys: Iterable[TrustedKey], where: str) -> None:

@@ -275,9 +275,9 @@ def time_of(statement: Statement) -> str:
     """Return the instant at which a statement says that it was made, "" when it does not say."""
     try:
         at = dt.datetime.fromisoformat(str(statement.predicate.get("at")))
-    except ValueError:
+        return instant(at) if at.tzinfo is not None else ""
+    except (ValueError, OverflowError):  # the offset may lead out of the years 1 to 9999
         return ""
-    return instant(at) if at.tzinfo is not None else ""
 
 
 def _check_role(key: TrustedKey, stated: _ReadStatement) -> None:

@@ -175,11 +175,11 @@ def _time(text: str, option: str) -> dt.datetime:
     """Return the time that an option names, in whole seconds; ConfigError without a time zone."""
     try:
         at = dt.datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise ConfigError(
-            f"{option} {files.shortened(text)!r} is not a time with a time zone",
-            hint=f"{option} 2026-11-24T05:59Z",
-        )
-    return at.astimezone(dt.UTC).replace(microsecond=0)
+        if at.tzinfo is not None:
+            return at.astimezone(dt.UTC).replace(microsecond=0)
+    except (ValueError, OverflowError):  # the offset may lead out of the years 1 to 9999
+        pass
+    raise ConfigError(
+        f"{option} {files.shortened(text)!r} is not a time with a time zone",
+        hint=f"{option} 2026-11-24T05:59Z",
+    )

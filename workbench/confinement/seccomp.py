@@ -32,6 +32,10 @@ _NAMESPACES: Final = 0x7E020000  # the flags of `clone` that make a namespace
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # they put input into a terminal
 #: The kinds of `ioctl` that change a file's flags or blocks, also of one that is open for reading.
 _OF_FILES: Final = (0x5800, 0x6600, 0x9400)
+#: The kind of `ioctl` by which any socket, a Unix socket too, tells addresses of the machine's network.
+_OF_NETWORKS: Final = 0x8900
+#: The command of `fcntl` by which who reads a file makes others wait to write it.
+_LEASE: Final = 1024
 
 
 class _Processor(NamedTuple):
@@ -86,7 +90,7 @@ _SCHEDULING: Final = """
 sched_setaffinity 203 122, sched_setattr 314 274, sched_setparam 142 118, sched_setscheduler 144 119
 """
 _SOCKET, _SOCKETPAIR, _CLONE = "socket 41 198", "socketpair 53 199", "clone 56 220"
-_IOCTL, _SETPRIORITY = "ioctl 16 29", "setpriority 141 140"
+_IOCTL, _FCNTL, _SETPRIORITY = "ioctl 16 29", "fcntl 72 25", "setpriority 141 140"
 
 
 def available() -> bool:
@@ -160,16 +164,17 @@ def _tests(column: int) -> Mapping[int, list[bytes]]:
     netlink = [_step(_EQUAL, _NETLINK, off=1), _step(_RETURN, _ERRNO | errno.EOPNOTSUPP)]
     unix = [first, _step(_EQUAL, _UNIX, on=3), *netlink, refused, *kind, _step(_EQUAL, _STREAM, on=1)]
     terminal = [_step(_EQUAL, _TIOCSTI, on=1), _step(_EQUAL, _TIOCLINUX, off=1), refused]
-    of_files = [_step(_AND, 0xFF00)]
-    for each in _OF_FILES:
-        of_files += [_step(_EQUAL, each, off=1), refused]
+    by_kind = [_step(_AND, 0xFF00)]
+    for each in (*_OF_FILES, _OF_NETWORKS):
+        by_kind += [_step(_EQUAL, each, off=1), refused]
     limits = [first, _step(_EQUAL, 0, on=1), refused, allowed]
     scheduling = [first, _step(_EQUAL, 0, on=1), _step(_RETURN, _ERRNO), allowed]
     tests = {
         _SOCKET: [*unix, refused, allowed],
         _SOCKETPAIR: [*unix, _step(_EQUAL, _SEQPACKET, off=1), allowed, refused],
         _CLONE: [first, _step(_BITS, _NAMESPACES, off=1), refused, allowed],
-        _IOCTL: [second, *terminal, *of_files, allowed],
+        _IOCTL: [second, *terminal, *by_kind, allowed],
+        _FCNTL: [second, _step(_EQUAL, _LEASE, off=1), refused, allowed],
         _SETPRIORITY: [
             first,
             _step(_EQUAL, 0, on=1),

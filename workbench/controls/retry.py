@@ -79,7 +79,7 @@ class Retry:
     def _pause(self, number: int, error: WorkbenchError, call: Call) -> float:
         """Return the seconds until the next attempt; raise DeadlineError if that is after the deadline."""
         policy = self._policy
-        wait = self._rng.uniform(0, min(policy.longest_s, policy.first_s * 2 ** (number - 1)))
+        wait = self._rng.uniform(0, min(policy.longest_s, policy.first_s * 2.0 ** min(number - 1, 64)))
         if isinstance(error, RateLimitedError) and error.retry_after_s is not None:
             wait = max(wait, error.retry_after_s)
         left = _left(call)

@@ -155,12 +155,18 @@ class _Controlled(AsyncIterator[Event]):
 
 
 async def _close(streams: list[AsyncIterator[Event]]) -> None:
-    """Close every stream in reverse order, even if closing one of them fails."""
-    if streams:
+    """Close every stream in reverse order, even if closing one of them fails; raise the last failure.
+
+    A loop, because a call that is retried for hours has opened thousands.
+    """
+    failure: BaseException | None = None
+    while streams:
         try:
             await streams.pop().aclose()  # type: ignore[attr-defined]
-        finally:
-            await _close(streams)
+        except BaseException as error:  # noqa: BLE001 - it is raised when all are closed
+            failure = error
+    if failure is not None:
+        raise failure
 
 
 def fold(

@@ -156,15 +156,15 @@ class _Methods:
 
 def stated_by(exchange: GatewayExchange) -> Stated:
     """Return what the path and the headers of a request state; raise RefusedError when they disagree."""
-    named = exchange.header(b"workbench-use-case")
+    named = exchange.stated("use-case")
     if named and exchange.use_case and named != exchange.use_case:
         raise RefusedError("path and header name two use cases", hint="name one of them", status=400)
     return Stated(
         use_case=exchange.use_case or named,
-        tenant=exchange.header(b"workbench-tenant"),
-        purpose=exchange.header(b"workbench-purpose"),
-        session=exchange.header(b"workbench-session"),
-        subject=exchange.header(b"workbench-subject"),
+        tenant=exchange.stated("tenant"),
+        purpose=exchange.stated("purpose"),
+        session=exchange.stated("session"),
+        subject=exchange.stated("subject"),
     )
 
 

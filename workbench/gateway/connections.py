@@ -47,7 +47,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._limits = limits
         #: Called when the connection is closed.
         self.on_lost: Callable[[], object] = lambda: None
-        self._is_ending = self._is_dropping = False
+        self._is_ending = self._is_dropping = self._is_in_head = False
         self._head_bytes = self._head_count = 0
         self._reading: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
@@ -81,6 +81,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin to wait for the head of a request."""
         self._head_bytes = self._head_count = 0
+        self._is_in_head = True
         self._wait_to_read(self._limits.head_s)
         super().on_message_begin()
 
@@ -90,13 +91,18 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count the bytes of the head, and its headers."""
+        """Count the bytes of the head, and its headers.
+
+        Those that follow a body are dropped: a proxy checks the head, and they could state another tenant.
+        """
         self._head_count += 1
         self._count(len(name) + len(value) + 4)
-        super().on_header(name, value)
+        if self._is_in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Begin to wait for the body, if the head was taken."""
+        self._is_in_head = False
         if self.transport.is_closing():
             return
         self._wait_to_read(self._limits.body_s)

@@ -33,6 +33,8 @@ _SECRETS: Final = frozenset(
     {"access_token", "api-key", "api_key", "apikey", "authorization", "key", "secret", "token"}
 )
 _TRICKS: Final = (b"//", b"/./", b"/../", b"\\", b"%2f", b"%5c", b"%00", b"%2e", b";")
+#: Most characters of a header that states a use case, a tenant, a purpose, a session or a person.
+_MOST_STATED: Final = 1_000
 _JSON: Final = ((b"content-type", b"application/json"),)
 
 
@@ -114,6 +116,24 @@ class GatewayExchange:
         """Return the value of a header; None without one."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1").strip()
+
+    def stated(self, name: str) -> str | None:
+        """Return what the header `Workbench-NAME` states; None without it.
+
+        Raise ConfigError for an empty one, as an unset variable makes it, for a long one, and for signs that
+        cannot be shown.
+        """
+        value = self.headers.get(f"workbench-{name}".encode())
+        if value is None:
+            return None
+        found = _decoded(value).strip()
+        if not 0 < len(found) <= _MOST_STATED or not found.isprintable():
+            most = f"is no text of 1 to {_MOST_STATED:,} signs that can be shown"
+            raise ConfigError(
+                f"the header Workbench-{name.title()} {most if found else 'is empty'}",
+                hint="name one, or leave the header out",
+            )
+        return found
 
     async def body(self, *, most: int) -> bytes:
         """Return the body; raise RefusedError for one of more than `most` bytes, and a compressed one."""
@@ -198,6 +218,17 @@ class GatewayExchange:
     @property
     def _has_body(self) -> bool:
         return self.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in self.headers
+
+
+def _decoded(value: bytes) -> str:
+    """Return the text of a header: clients send names as UTF-8 or, as HTTP once had it, as Latin-1.
+
+    A person's data is erased by a name that JSON and commands state as well, so that both must read it alike.
+    """
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _too_large(most: int) -> RefusedError:

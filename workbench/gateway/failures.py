@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from pathlib import Path
 from typing import Final
@@ -30,11 +31,17 @@ def public(error: BaseException, root: Path) -> WorkbenchError:
     if not isinstance(error, WorkbenchError):
         _log.error("%s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
         return WorkbenchError(FAILED)
-    home = f"{root}/"
-    if len(home) > 2 and home in f"{error.message}{error.hint}":
-        error.message, error.hint = error.message.replace(home, ""), error.hint.replace(home, "")
-        error.args = (error.message,)
+    for home in {str(root), str(root.resolve())} - {"/"}:
+        if home in f"{error.message}{error.hint}":
+            error.message, error.hint = _without(home, error.message), _without(home, error.hint)
+            error.args = (error.message,)
     return error
+
+
+def _without(home: str, text: str) -> str:
+    """Return a text with paths relative to the repository, which it names by no path."""
+    relative = text.replace(f"{home}/", "")
+    return re.sub(rf"{re.escape(home)}(?![\w.-])", "the repository", relative)
 
 
 def told(error: BaseException, root: Path, grant: Grant) -> BaseException:

@@ -106,6 +106,11 @@ class Gateway:
         """The section `gateway` of params.yaml."""
         return GatewaySettings.of(self._valid.params().gateway)
 
+    @property
+    def most_bytes(self) -> int:
+        """The most bytes of a request's body."""
+        return round(self.settings.limits.body_mib * 2**20)
+
     @cached_property
     def serving(self) -> Serving:
         """What belongs to the callers of the native protocol: invocations, runs and served passages."""

@@ -47,7 +47,7 @@ async def answer_memory(gateway: Gateway, exchange: GatewayExchange, caller: Ser
         )
     if exchange.method != method:
         raise ConfigError(f"the verb {verb} is asked with {method}, not with {exchange.method[:20]}")
-    body = await exchange.body(most=round(gateway.settings.limits.body_mib * 2**20))
+    body = await exchange.body(most=gateway.most_bytes)
     stated = _arguments(verb, body)
     async with exchange.watched():
         result = await _called(caller.ws.memory(name), verb, stated)
@@ -56,6 +56,8 @@ async def answer_memory(gateway: Gateway, exchange: GatewayExchange, caller: Ser
 
 async def _called(memory: MemoryHandle, verb: str, stated: Mapping[str, Any]) -> Any:
     if verb == "items":
+        if stated:
+            raise ConfigError(f"items takes no {next(iter(stated))[:40]!r}", hint="it takes nothing")
         return {"items": await memory.view.items()}
     method = getattr(memory, f"{verb}_async")
     named, known = _checked(verb, method, stated)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from functools import partial
 from typing import Any, Final
 
@@ -24,12 +24,13 @@ _HEAD: Final = encoded({"content-type": LINES, HEADER: VERSION, "cache-control":
 async def answer_native(gateway: Gateway, exchange: GatewayExchange, grant: Grant) -> None:
     """Answer a call that a caller states; raise ConfigError for one of another version, or an odd one."""
     check_version(exchange)
-    asked = AskedCall.read(await exchange.body(most=MOST_BYTES))
+    asked = AskedCall.read(await exchange.body(most=min(MOST_BYTES, gateway.most_bytes)))
     stated = Stated(use_case=asked.use_case, tenant=asked.tenant or None, purpose=asked.purpose or None)
-    async with gateway.entered(grant, stated) as caller:
-        shown = partial(told, root=gateway.root, grant=grant)
-        lines = gateway.serving.serve(asked, caller.resolver, shown=shown)
-        await answer_lines(exchange, lines, streamed=asked.streamed)
+    with gateway.stream_of(grant) if asked.streamed else nullcontext():
+        async with gateway.entered(grant, stated) as caller:
+            shown = partial(told, root=gateway.root, grant=grant)
+            lines = gateway.serving.serve(asked, caller.resolver, shown=shown)
+            await answer_lines(exchange, lines, streamed=asked.streamed)
 
 
 async def answer_lines(

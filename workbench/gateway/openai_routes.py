@@ -35,7 +35,7 @@ async def answer_openai(gateway: Gateway, exchange: GatewayExchange, caller: Ser
         return
     operation = operation_of(exchange.method, path)
     exchange.route = exchange.path
-    body = await exchange.body(most=round(gateway.settings.limits.body_mib * 2**20))
+    body = await exchange.body(most=gateway.most_bytes)
     asked = asked_request(operation, body, _seconds(exchange))
     call = caller.client.call(asked)
     if asked.stream:
@@ -49,10 +49,8 @@ async def answer_openai(gateway: Gateway, exchange: GatewayExchange, caller: Ser
 
 def _models(caller: ServedCaller, path: str) -> Any:
     """Return the list of models that the grant permits, or one of them."""
-    found = caller.client.models(path)
-    permitted = caller.grant.scope.models
-    if permitted is None:
-        return found
+    found, scope = caller.client.models(path), caller.grant.scope
+    permitted = {card.name for card in caller.client.cards() if scope.permits("model", card.reference)}
     if path == MODELS:
         return {**found, "data": [item for item in found["data"] if item["id"] in permitted]}
     if found["id"] not in permitted:

@@ -61,9 +61,9 @@ def _description() -> bytes:
 async def answer_session(gateway: Gateway, exchange: GatewayExchange, grant: Grant) -> None:
     """Say who the caller is, what it may use, and which version answers."""
     stated = Stated(
-        use_case=exchange.use_case or exchange.header(b"workbench-use-case"),
-        tenant=exchange.header(b"workbench-tenant"),
-        purpose=exchange.header(b"workbench-purpose"),
+        use_case=exchange.use_case or exchange.stated("use-case"),
+        tenant=exchange.stated("tenant"),
+        purpose=exchange.stated("purpose"),
     )
     async with gateway.entered(grant, stated) as caller:
         ws = caller.ws

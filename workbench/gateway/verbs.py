@@ -73,7 +73,7 @@ async def answer_verbs(gateway: Gateway, exchange: Exchange, grant: Grant) -> No
     check_version(exchange)
     try:
         verb = check_verb(exchange.scope["path_params"]["name"])
-        asked = AskedVerb.read(await exchange.body(most=MOST_BYTES))
+        asked = AskedVerb.read(await exchange.body(most=min(MOST_BYTES, gateway.most_bytes)))
         stated = Stated(
             use_case=asked.use_case, tenant=asked.tenant, purpose=asked.purpose, session=asked.session,
             subject=asked.subject,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,5 +81,10 @@ def write_approvals(root: Path, name: str, approvals: Iterable[Approval]) -> Pat
 
 
 def same_person(one: str, other: str) -> bool:
-    """Return whether two names are one person's; letter case and spaces do not count."""
-    return "".join(one.split()).casefold() == "".join(other.split()).casefold()
+    """Return whether two names are one person's; letter case, spaces and how a sign is made do not count."""
+    return _plain(one) == _plain(other)
+
+
+def _plain(name: str) -> str:
+    # An accent may be a sign of its own, as systems write it that decompose names.
+    return "".join(unicodedata.normalize("NFKC", name).split()).casefold()

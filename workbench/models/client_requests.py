@@ -155,7 +155,7 @@ def _named(name: str, data: bytes) -> bytes:
 
 def asked_request(operation: str, body: bytes, timeout: float | None) -> AskedRequest:
     """Return the request of an operation by the client's body; raise ConfigError for an odd one."""
-    payload, as_base64 = _payload(body), False
+    payload, as_base64, speaks = _payload(body), False, wire.dialect(operation)
     if operation == "embed":
         # `openai` requests base64 by default; the boundary's events hold numbers
         as_base64 = payload.get("encoding_format") == "base64"
@@ -165,10 +165,12 @@ def asked_request(operation: str, body: bytes, timeout: float | None) -> AskedRe
         if not isinstance(value, kind):
             wanted = "an object" if kind is dict else "true or false"
             raise ConfigError(f"{name} is {str(value)[:40]!r}, not {wanted}", hint="stream=True")
+    if stream and not speaks.generates:
+        raise ConfigError(f"the operation {operation} answers no stream", hint="leave stream out")
     return AskedRequest(
         operation=operation,
         payload=payload,
-        speaks=wire.dialect(operation),
+        speaks=speaks,
         stream=stream,
         usage=bool(options.get("include_usage")),
         as_base64=as_base64,

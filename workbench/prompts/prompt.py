@@ -127,7 +127,7 @@ class Prompt:
         """The reference, such as `answer@2`, or `answer@draft-1f2e3d4c` for a draft with that digest."""
         return f"{self.name}@{self.number or _DRAFT + self.digest[:8]}"
 
-    def render(self, **inputs: Any) -> Rendered:
+    def render(self, /, **inputs: Any) -> Rendered:
         """Render the turns with `inputs`, without those that render to nothing; the last turn always stays.
 
         Raises ConfigError for a missing, unknown or mistyped input, and for a turn that cannot be

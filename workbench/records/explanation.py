@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.display import Card, Shown
-from workbench.errors import NotFoundError
+from workbench.errors import ConfigError, NotFoundError
 from workbench.records.calls import Chosen, find_call
 from workbench.types import JSON, Reply
 
@@ -85,7 +85,14 @@ def _attempt(attempt: Mapping[str, Any]) -> str:
 
 
 def explain(path: Path, reply: Reply, chosen: Chosen) -> Explanation:
-    """Return the explanation of a reply; raise NotFoundError unless a chosen call of the log has its id."""
+    """Return the explanation of a reply; raise NotFoundError unless a chosen call of the log has its id.
+
+    Raise ConfigError for a value that is no reply, such as its text.
+    """
+    if not isinstance(reply, Reply):
+        raise ConfigError(
+            f"why is asked of a reply, not of a {type(reply).__name__}", hint="ws.why(ws.model().chat(…))"
+        )
     record = find_call(path, reply.trace_id, chosen)
     if record is None:
         raise NotFoundError(

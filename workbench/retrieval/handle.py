@@ -189,8 +189,8 @@ class MemoryHandle(Binding):
         Items under legal hold stay and are counted. Recorded answers that contain a removed item's text are
         removed from the journals of this repository. `dry_run` only counts items.
         """
-        what = _selector(ids, subject, source, expired=expired)
-        return await maintenance.forget(self, what, dry_run=dry_run)
+        what = _selector(ids, subject, source, expired=arguments.flag(expired, "expired"))
+        return await maintenance.forget(self, what, dry_run=arguments.flag(dry_run, "dry_run"))
 
     forget, forget_async = _sync.twins(_forget)
 

@@ -37,6 +37,7 @@ from workbench.controls.replay import Replay
 from workbench.controls.retry import Retry, RetryPolicy
 from workbench.endpoints.overview import endpoints_frame
 from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.files import shortened
 from workbench.identity import Principal
 from workbench.layout import (
     CALLS,
@@ -219,7 +220,7 @@ class Boundary:
             return self.card(model)
         if not named:
             raise NotFoundError(
-                f"no model card is called {model!r} ({nearest(model, names)})",
+                f"no model card is called {shortened(model)!r} ({nearest(model, names)})",
                 hint=f"pass model={prefer!r}, the model of this use case",
             )
         return self.card(named[0])

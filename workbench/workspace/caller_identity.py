@@ -9,7 +9,7 @@ from pathlib import Path
 from workbench import arguments, config, identity
 from workbench.config import Execution, IdentitySettings, UseCase
 from workbench.context import Clock, moment
-from workbench.errors import RefusedError
+from workbench.errors import ConfigError, RefusedError
 from workbench.identities.providers import provider_of
 from workbench.identities.tokens import SKEW_S, refused
 from workbench.identity import Principal
@@ -92,9 +92,12 @@ def narrowed(found: Identity, principal: Principal) -> Identity:
 def tenant_of(found: Identity, stated: str | None, run: str | None) -> str | None:
     """Return the tenant that a token, a caller or a run names, or None if none does.
 
-    Raise RefusedError for another tenant than the token's.
+    Raise RefusedError for another tenant than the token's, and ConfigError for an empty name, which would
+    be read as none.
     """
     named = run if stated is None else arguments.text(stated, "tenant")
+    if stated is not None and not named:
+        raise ConfigError("the tenant is empty", hint="name a tenant, or leave it out")
     if found.tenant and named is not None and named != found.tenant:
         raise RefusedError(
             f"{found.principal} is of tenant {found.tenant!r} by its token or key, "

@@ -206,9 +206,16 @@ def running(place: GatewayPlace) -> list[RunningGateway]:
 def stop(place: GatewayPlace, *, grace_s: float = _STOP_S) -> list[RunningGateway]:
     """End every gateway of a repository, and return those that were ended.
 
-    Each finishes its calls within `grace_s` seconds; then it is killed.
+    Each finishes its calls within `grace_s` seconds; then it is killed. Raise WorkbenchError for one of
+    another container, which has no process here: the signal would reach this process and its group.
     """
     ended = running(place)
+    for found in ended:
+        if found.pid <= 0:
+            raise WorkbenchError(
+                f"the gateway at {found.socket} is a process of another container or sandbox",
+                hint="run workbench gateway stop there",
+            )
     for found in ended:
         with contextlib.suppress(ProcessLookupError):
             os.kill(found.pid, signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from workbench import arguments, config
@@ -37,11 +38,13 @@ def workspace_of(
     who = grant.identity_in(use_case, case)
     tenant = caller_identity.tenant_of(who, tenant, None) or case.tenants[0]
     check_tenant(use_case, case, tenant)
-    purpose = arguments.text(purpose, "purpose") if purpose is not None else _purpose_of(grant)
+    purpose = _purpose_of(grant) if purpose is None else arguments.text(purpose, "purpose")
+    if not purpose:
+        raise ConfigError("the purpose is empty", hint="name one, or leave it out")
     grant.check_purpose(purpose)
     context = Context(
         use_case=use_case, tenant=tenant, principal=who.principal, phase=case.phase, purpose=purpose,
-        grant=grant.scope,
+        grant=dataclasses.replace(grant.scope, use_cases=grant.use_cases),
     )  # fmt: skip
     return Workspace(
         root=root, name=use_case, use_case=case, identity=who, context=context, boundary=through,

@@ -14,7 +14,7 @@ from workbench.content import OpenedContent
 from workbench.context import Context
 from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.identities.providers import provider_of
-from workbench.identity import Principal
+from workbench.identity import GrantScope, Principal
 from workbench.ports.identity import Identity
 from workbench.privacy.repository import redaction_of
 from workbench.records.calls import Chosen, find_calls, intact, read_calls, scan_calls
@@ -298,7 +298,8 @@ class RecordVerbs:
         chosen = Chosen(tenant=tenant, session=session, since=moment_of(since), run=self._only_run)
         if principal.admin and not self.identity.tenant:
             hidden = hidden_use_cases(self.root, principal) - {context.use_case}
-            return dataclasses.replace(chosen, hidden=hidden)
+            granted = _granted(self.root, context.grant)
+            return dataclasses.replace(chosen, hidden=hidden, tenants=granted)
         if tenant not in {None, context.tenant}:
             raise RefusedError(
                 f"{principal.name!r} may not see the calls of tenant {tenant!r}",
@@ -369,6 +370,16 @@ def _checked_trace(trace: object) -> str:
     if isinstance(trace, str):
         return trace
     raise ConfigError(f"trace is a {type(trace).__name__}, not a text", hint="ws.calls(trace=reply.trace_id)")
+
+
+def _granted(root: Path, scope: GrantScope) -> frozenset[tuple[str, str]] | None:
+    """Return the use cases of an API key, each with its tenants; None for a key of all, and without one."""
+    if scope.use_cases is None:
+        return None
+    cases = config.load_params(root).use_cases
+    return frozenset(
+        (name, tenant) for name in scope.use_cases & cases.keys() for tenant in cases[name].tenants
+    )
 
 
 def hidden_use_cases(root: Path, principal: Principal) -> frozenset[str]:

@@ -181,7 +181,8 @@ def _life(key: ApiKey) -> dt.timedelta:
 def _check_known(what: str, stated: Iterable[str] | None, known: Iterable[str]) -> None:
     names = set(known)
     for name in stated or ():
-        if name not in names and name.partition("@")[0] not in names:
+        # Only models are limited by their version.
+        if name not in names and not (what == "model" and name.partition("@")[0] in names):
             raise NotFoundError(
                 f"there is no {what} {shortened(name)!r} ({nearest(name, names)})",
                 hint=f"workbench keys issue --{what.replace(' ', '-')} NAME",

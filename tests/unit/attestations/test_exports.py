@@ -103,6 +103,9 @@ WRONG = {
         "statements/approval-0.dsse.json", lambda: ADA.sign(about_version()).to_bytes(), "not as approver"),
     "a statement without a time": (
         "statements/approval-0.dsse.json", lambda: BOB.sign(about_version(at=None)).to_bytes(), "no time"),
+    "a statement whose time is in no year": (
+        "statements/approval-0.dsse.json",
+        lambda: BOB.sign(about_version(at="0001-01-01T00:00:00+23:59")).to_bytes(), "no time"),
     "an approval after the key's end": (
         "statements/approval-0.dsse.json",
         lambda: BOB.sign(about_version(at="2027-06-01T00:00:00Z")).to_bytes(), "until"),

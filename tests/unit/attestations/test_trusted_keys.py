@@ -124,6 +124,8 @@ def test_the_file_of_trusted_keys_is_written_and_read(tmp_path):
         ("from:", "since:", "since"),
         ("from:", "begin:", "from"),
         ("2026-06-01T00:00:00Z", "2026-06-01", "from"),
+        ("2026-06-01T00:00:00Z", "0001-01-01T00:00:00+23:59", "from"),
+        ("2027-06-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "until"),
         ("2027-06-01T00:00:00Z", "2026-05-01T00:00:00Z", "until"),
         ("BEGIN PUBLIC KEY", "BEGIN PRIVATE KEY", "public key"),
         (f"id: {ADA.key_id}", f"id: {BOB.key_id}", "id is not"),

@@ -1,6 +1,7 @@
 """Attempts, pauses and the one deadline, on a clock that only moves when somebody sleeps."""
 
 import asyncio
+import dataclasses
 import random
 
 import pytest
@@ -98,6 +99,13 @@ def test_a_stream_is_not_tried_again_once_it_has_begun():
     with pytest.raises(UnavailableError, match="cut off"):
         asyncio.run(collect())
     assert len(asked) == len(came) == 1
+
+
+def test_a_pause_stays_a_number_however_many_attempts_there_were():
+    clock, model = FakeClock(), FakeModel(["yes"], fails=down(1_100))
+    call = dataclasses.replace(chat(clock=clock, deadline=1e9), retries=1_100)
+    ask(retrying(behind(model), longest_s=3.0), call)
+    assert len(model.calls) == 1_101 and set(clock.slept[3:]) == {3.0}
 
 
 def test_a_wait_beyond_the_deadline_is_not_begun():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from issuer import AUDIENCE, ISSUER, NOW, Issuer
@@ -164,6 +165,31 @@ def test_a_workspace_has_what_its_grant_names_and_no_more(root):
         workspace_of(grant, "answers", root=root, through=None, tenant="globex")
     with pytest.raises(RefusedError, match="purpose 'explore'"):
         workspace_of(grant, "answers", root=root, through=None, purpose="explore")
+
+
+@pytest.mark.parametrize("name", ["tenant", "purpose"])
+def test_an_empty_name_is_none_that_was_left_out(root, name):
+    """Else a client whose variable is not set would act for the first tenant of the use case."""
+    for tenant in ("", "acme"):
+        with pytest.raises(ConfigError, match=f"the {name} is empty"):
+            workspace_of(granted(tenant=tenant), "answers", root=root, through=None, **{name: ""})
+
+
+def test_an_admin_by_a_key_of_one_use_case_reads_the_records_of_no_other(root):
+    """Its principal is an admin of both, and the key is not."""
+    text = PARAMS
+    for name in ("answers", "triage"):
+        text = text.replace(f"  {name}:\n", f"  {name}:\n    admins: ['job:app']\n", 1)
+    (root / "params.yaml").write_text(text)
+
+    def chosen(use_cases):
+        grant = granted(tenant="", admin=True, use_cases=use_cases)
+        through = SimpleNamespace(home=root, verbs=None)
+        return workspace_of(grant, "answers", root=root, through=through)._chosen()
+
+    tenants = config.load_params(root).use_cases["answers"].tenants
+    assert chosen(frozenset({"answers"})).tenants == {("answers", tenant) for tenant in tenants}
+    assert chosen(None).tenants is None and chosen(None).hidden == frozenset()
 
 
 def test_a_grant_of_another_tenant_reaches_no_use_case(root):

@@ -292,6 +292,8 @@ def test_rotate_and_revoke_by_the_command(root):
         (["--use-case", "anwsers"], NotFoundError, "answers"),
         (["--model", "gpt-9"], NotFoundError, "model"),
         (["--memory", "handbok"], NotFoundError, "memory"),
+        (["--memory", "handbook@2"], NotFoundError, "memory"),
+        (["--use-case", "answers@1"], NotFoundError, "use case"),
         (["--days", "0"], ConfigError, "--days"),
         (["--days", "99999"], ConfigError, "--days"),
         (["--usd", "0"], ConfigError, "--usd"),

@@ -309,6 +309,7 @@ def test_nobody_approves_alone_what_they_wrote(root):
     page.write_text(page.read_text().replace('"carl"', '"T est"'))  # a line by hand
     assert "alone" in problems(root, models=[f"{NAME}@1"])[0]
     assert not same_person("Ada", "Bea")
+    assert same_person("Jos\u00e9", "jose\u0301 ")  # with the accent as a sign of its own
 
 
 def test_an_approval_is_signed_by_a_name_that_git_states_or_not_at_all(root, monkeypatch):
