@@ -46,6 +46,7 @@ JOB_STATE = STATE / "jobs"
 #: The memory writes of slots of jobs, one folder for each slot.
 JOB_WRITES = STATE / "job-writes"
 JOB_LEDGER = STATE / "jobs.db"
+JOB_SET_ASIDE = STATE / "jobs-set-aside.jsonl"
 #: What JupyterLab's Notebook Jobs panel keeps: its list, and in `runs` what it hands over and gets back.
 PANEL = STATE / "panel"
 #: The outputs of notebooks that the Lab saved, one folder for each notebook.

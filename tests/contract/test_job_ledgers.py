@@ -11,7 +11,7 @@ from postgres_server import PASSWORD, postgres  # noqa: F401 - a fixture
 
 from workbench.context import SystemClock
 from workbench.errors import ConfigError, NotFoundError, RefusedError, UnavailableError
-from workbench.jobs.ledger import PostedNotice, RunOrder, ServerRow, Slot
+from workbench.jobs.ledger import DamagedRowError, PostedNotice, RunOrder, ServerRow, Slot
 from workbench.jobs.ledger.postgres import PostgresLedger
 from workbench.jobs.ledger.sqlite import SqliteLedger
 from workbench.jobs.ledger.transactions import LEASE_S
@@ -319,6 +319,21 @@ class Contract:
                 work("r9")
 
     # -- decisions
+
+    def test_a_row_that_cannot_be_read_stops_its_own_job_and_can_be_set_aside(self, ledger, elsewhere):
+        bad = ledger.enqueue(order())
+        ledger.enqueue(order(of=slot(job="triage")))
+        with ledger._write() as db:
+            db.execute("UPDATE runs SET lease_until = ? WHERE run = ?", "never", bad.run)
+        assert take(elsewhere).slot.job == "triage" and take(elsewhere) is None
+        [row] = elsewhere.damaged()
+        assert (row.job, row.stops) == ("answers", True) and "never" in row.why
+        assert [run.slot.job for run in ledger.unfinished()] == ["triage"] and ledger.reconcile() == []
+        with pytest.raises(DamagedRowError, match="jobs repair"):
+            ledger.run(bad.run)
+        assert ledger.all_damaged() == [row] == ledger.damaged()
+        assert ledger.set_aside(row) and not ledger.set_aside(row)
+        assert elsewhere.damaged() == [] and ledger.history("answers") == []
 
     def test_pauses_and_withdrawals_are_kept_with_who_and_why(self, ledger, elsewhere, clock):
         ledger.pause("a", by="ops", reason="first")

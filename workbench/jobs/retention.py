@@ -21,7 +21,7 @@ from workbench.config.operations import load_operations
 from workbench.context import Clock, SystemClock
 from workbench.display import Card, Shown, number
 from workbench.errors import ConfigError, NotFoundError
-from workbench.jobs.ledger import JobLedger, JobRun, Slot, open_ledger
+from workbench.jobs.ledger import DamagedRowError, JobLedger, JobRun, Slot, open_ledger
 from workbench.layout import EXECUTED, JOB_STATE, JOB_WRITES, PANEL, STATE
 
 SHADOWS = STATE / "shadow"
@@ -159,6 +159,8 @@ class _Purge:
             except NotFoundError:  # run by hand, or its line is removed
                 yield path
                 continue
+            except DamagedRowError:
+                continue
             if not self._needed(run.slot, run=run):
                 yield path
 
@@ -167,10 +169,13 @@ class _Purge:
         for place in sorted((self.root / PANEL / "runs").glob("*")):
             if place.is_symlink() or not place.is_dir():
                 continue
-            with contextlib.suppress(
-                NotFoundError
-            ):  # it was refused before it had a line, or that is removed
+            try:
                 run = self.book.run(place.name.replace("-", ""))
+            except NotFoundError:  # it was refused before it had a line, or that is removed
+                pass
+            except DamagedRowError:
+                continue
+            else:
                 if self._needed(run.slot, run=run):
                     continue
             yield from self._below(place)
@@ -210,7 +215,10 @@ class _Purge:
                     Path(below).rmdir()
 
     def _needed(self, slot: Slot, *, run: JobRun | None = None) -> bool:
-        """Return whether a run, or any of a slot, has not ended or is the newest of its job and tenant."""
+        """Return whether a run, or any of a slot, has not ended or is the newest of its job and tenant.
+
+        While a row of a job cannot be read, its slots may be needed.
+        """
         key = slot.job, slot.tenant
         if key not in self.newest:
             self.newest[key] = next(iter(self.book.history(slot.job, tenant=slot.tenant, limit=1)), None)
@@ -218,6 +226,7 @@ class _Purge:
         if run is not None:
             return run.finished_at is None or (newest is not None and newest.run == run.run)
         waits = any(item.slot == slot for item in self.book.unfinished(slot.job))
+        waits = waits or any(row.job == slot.job for row in self.book.damaged())
         return waits or (newest is not None and newest.slot == slot)
 
 

@@ -33,7 +33,7 @@ from workbench.jobs import after_run, publishing, runner, slots, trial_runs
 from workbench.jobs import spec as jobspec
 from workbench.jobs.after_run import AfterRun
 from workbench.jobs.effects import RunEffects
-from workbench.jobs.ledger import JobLedger, JobRun, Outcome, Slot, open_ledger
+from workbench.jobs.ledger import DamagedRowError, JobLedger, JobRun, Outcome, Slot, open_ledger
 from workbench.jobs.output_measures import RunOutput
 from workbench.jobs.parity import checked_parity
 from workbench.jobs.publishing import PublishedManifest
@@ -68,7 +68,10 @@ def remove_remains(root: Path, book: JobLedger) -> None:
     `reconcile` ends the lines of the dead; a run may also be killed after its line has ended.
     """
     for work in (root / JOB_WORK).glob("*"):
-        ended = _line_of(book, work.name)
+        try:
+            ended = _line_of(book, work.name)
+        except DamagedRowError:
+            continue  # it may be alive
         if ended is not None and ended.alive:
             continue
         processes.end(work.name)

@@ -22,7 +22,7 @@ from workbench.jobs import slots
 from workbench.jobs import spec as jobspec
 from workbench.jobs.health import JobHealth
 from workbench.jobs.ledger import JobLedger, JobRun, Pause, PostedNotice, Withdrawal
-from workbench.jobs.overview import JobTable, stopped
+from workbench.jobs.overview import JobTable, damage_notes, stopped
 from workbench.jobs.schedule import Schedule
 from workbench.registry import Asset
 
@@ -42,7 +42,7 @@ class JobStatus:
     """One job: its page in the registry, how it is operated, its runs of the window, newest first.
 
     `schedule` is that of the version in production. `gates` are the verdicts that versions were promoted on.
-    `problem` says why the page of the version in production cannot be read.
+    `problem` says why the page of the version in production, or rows of the ledger, cannot be read.
     """
 
     job: str
@@ -96,6 +96,7 @@ def _status(root: Path, name: str, operation: JobOperation, book: JobLedger, now
         schedule = slots.schedule_of(jobspec.read(page)) if page else None
     except WorkbenchError as error:  # one bad version does not hide the other jobs
         problem = error.message
+    problem = "; ".join(filter(None, [problem, *damage_notes(book, name)]))
     health = JobHealth.of(
         runs, operation, now,
         scheduled=schedule is not None, expected=_expected(schedule, operation, now),
