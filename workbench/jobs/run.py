@@ -37,6 +37,7 @@ from workbench.jobs.ledger import DamagedRowError, JobLedger, JobRun, Outcome, S
 from workbench.jobs.output_measures import RunOutput
 from workbench.jobs.parity import checked_parity
 from workbench.jobs.publishing import PublishedManifest
+from workbench.jobs.purged_writes import check_not_purged, write_again
 from workbench.jobs.ready import Ready, copy_output, ready, request_to
 from workbench.jobs.recording import Beat, detail_of, recorded
 from workbench.jobs.result import JobResult
@@ -121,6 +122,8 @@ def run(root: Path, task: RunRequest) -> JobResult:
         slot = slots.slot_of(version.spec, task)
         after_run.check_not_paused(book, name, number)
         _check_active(book, task, slot)
+        if task.role == "production" and not task.replace:  # a shadow's writes end with it
+            check_not_purged(root, slot)
         source = slots.input_of(root, version.spec, task, slot)
         data = files.digest(slots.bytes_of(source))
         read(source, tenant=task.tenant)  # an unreadable input raises before a kernel starts
@@ -289,6 +292,8 @@ def _worked(attempt: _SlotRun, data: bytes) -> tuple[WorkerResult, Path]:
         tenant=attempt.request.tenant, show=attempt.request.show,
     )  # fmt: skip
     attempt.effects.write(attempt.work)
+    if attempt.request.replace and attempt.effects.slot is not None:
+        write_again(attempt.root, attempt.slot)
     clock, bounds = attempt.request.clock, load_operations(attempt.root).of(spec.job).bounds
     beat, watch = Beat(attempt.book, attempt.id, clock), RunWatch(spec.job, attempt.id, bounds, clock)
 

@@ -162,9 +162,7 @@ def job_run(row: Any) -> JobRun:
     """Return a row of the table `runs` as a value; an error for one that no workbench wrote."""
     values = values_of(row)
     facts, cost, role, run = values["facts"], values["cost_usd"], values["role"], values["run"]
-    known = {} if facts == "{}" else orjson.loads(facts)
-    if not isinstance(known, dict):
-        raise TypeError(f"facts is {facts[:40]!r}, which is no JSON object")
+    known = {} if facts == "{}" else _facts(facts)
     if role not in _ROLES:
         raise ValueError(f"role is {role!r}")
     if cost is not None and not 0.0 <= cost < math.inf:
@@ -199,6 +197,18 @@ def job_run(row: Any) -> JobRun:
         fingerprint=values["fingerprint"],
         facts=known,
     )
+
+
+def _facts(text: str) -> dict[str, Any]:
+    """Return the facts of a run; ValueError or TypeError for another form than the ledger's readers take."""
+    known = orjson.loads(text)
+    if not isinstance(known, dict):
+        raise TypeError(f"facts is {text[:40]!r}, which is no JSON object")
+    for name in ("checks", "trials"):
+        found = known.get(name, [])
+        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+            raise TypeError(f"facts.{name} is no list of objects")
+    return known
 
 
 def time_of(text: str) -> dt.datetime:
