@@ -72,6 +72,8 @@ ENVIRONMENTS = CACHE / "env"
 CODE = CACHE / "code"
 #: The input and output of each active job run, one folder for each run.
 JOB_WORK = CACHE / "jobs"
+#: The copies of memories that a run on trial changes, in the run's folder.
+COPIES = "copies"
 LIVE = Path(".workbench/live")
 #: The journals of `workbench init`, one file for each use case, and what it stages.
 INIT = Path(".workbench/init")
