@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import gc
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +84,20 @@ def statuses(root: Path, job: str | None = None, *, clock: Clock | None = None) 
         config.job(params, job)  # its error names the known jobs
     book = jobs.ledger(root, clock)
     chosen = names if job is None else [job]
-    return [_status(root, name, operations.of(name), book, clock.now()) for name in chosen]
+    with _uncollected():
+        return [_status(root, name, operations.of(name), book, clock.now()) for name in chosen]
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Search for no garbage in the block: among runs that are all kept, that takes a tenth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _status(root: Path, name: str, operation: JobOperation, book: JobLedger, now: dt.datetime) -> JobStatus:
