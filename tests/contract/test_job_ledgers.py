@@ -7,6 +7,7 @@ import os
 
 import psycopg
 import pytest
+from ledger_hosts import SLOT, FakeHost, claimed, take
 from postgres_server import PASSWORD, postgres  # noqa: F401 - a fixture
 
 from workbench.context import SystemClock
@@ -17,20 +18,8 @@ from workbench.jobs.ledger.sqlite import SqliteLedger
 from workbench.jobs.ledger.transactions import LEASE_S
 from workbench.testing.fakes import FakeClock
 
-AT = dt.datetime(2026, 11, 24, 6, tzinfo=dt.UTC)
-SLOT = Slot(job="answers", tenant="acme", at=AT)
+AT = SLOT.at
 MINUTE, DAY = dt.timedelta(minutes=1), 86_400
-
-
-class FakeHost:
-    """A host whose processes live and end as told; a number of this process's own is always `me`."""
-
-    def __init__(self, name="here"):
-        self.name = name
-        self.processes = {os.getpid(): "me"}
-
-    def process_started_at(self, pid):
-        return self.processes.get(pid)
 
 
 def slot(hours=0, job="answers", tenant="acme"):
@@ -39,14 +28,6 @@ def slot(hours=0, job="answers", tenant="acme"):
 
 def order(of=SLOT, **given):
     return RunOrder(slot=of, **given)
-
-
-def take(ledger, server="s1", runs=99, per_tenant=0):
-    return ledger.take(server, runs=runs, per_tenant=per_tenant)
-
-
-def claimed(ledger, run="r1", of=SLOT, **given):
-    return ledger.claim(of, run=run, version=1, input_digest="i", **given)
 
 
 class Contract:
