@@ -46,6 +46,7 @@ JOB_STATE = STATE / "jobs"
 #: The memory writes of slots of jobs, one folder for each slot.
 JOB_WRITES = STATE / "job-writes"
 JOB_LEDGER = STATE / "jobs.db"
+JOB_SET_ASIDE = STATE / "jobs-set-aside.jsonl"
 #: What JupyterLab's Notebook Jobs panel keeps: its list, and in `runs` what it hands over and gets back.
 PANEL = STATE / "panel"
 #: The outputs of notebooks that the Lab saved, one folder for each notebook.
@@ -71,6 +72,8 @@ ENVIRONMENTS = CACHE / "env"
 CODE = CACHE / "code"
 #: The input and output of each active job run, one folder for each run.
 JOB_WORK = CACHE / "jobs"
+#: The copies of memories that a run on trial changes, in the run's folder.
+COPIES = "copies"
 LIVE = Path(".workbench/live")
 #: The journals of `workbench init`, one file for each use case, and what it stages.
 INIT = Path(".workbench/init")

@@ -19,7 +19,7 @@ from workbench.experiments.batch import COUNTS
 from workbench.forking import template
 from workbench.jobs.effects import RunEffects
 from workbench.jobs.runner import FORMAT, RESULT, Failure, Request, WorkerResult, told
-from workbench.layout import Results
+from workbench.layout import COPIES, Results
 from workbench.notebooks.inspection import INPUTS
 from workbench.pipeline import kernel_seeds
 from workbench.pipeline.guarding import guarded
@@ -28,8 +28,6 @@ from workbench.pipeline.stages import run_notebook
 from workbench.promotion.handed_over import check_counts, take
 from workbench.registry import Asset
 
-#: The copies of memories that a run on trial changes, in the run's folder.
-COPIES = "copies"
 #: The kernel's report of connections, in its folder.
 REPORT = "connections.jsonl"
 #: What workers and kernels import late. Polars is left out: it starts a thread, which a fork would lose.

@@ -7,30 +7,19 @@ import os
 
 import psycopg
 import pytest
+from ledger_hosts import SLOT, FakeHost, claimed, take
 from postgres_server import PASSWORD, postgres  # noqa: F401 - a fixture
 
 from workbench.context import SystemClock
 from workbench.errors import ConfigError, NotFoundError, RefusedError, UnavailableError
-from workbench.jobs.ledger import PostedNotice, RunOrder, ServerRow, Slot
+from workbench.jobs.ledger import DamagedRowError, PostedNotice, RunOrder, ServerRow, Slot
 from workbench.jobs.ledger.postgres import PostgresLedger
 from workbench.jobs.ledger.sqlite import SqliteLedger
 from workbench.jobs.ledger.transactions import LEASE_S
 from workbench.testing.fakes import FakeClock
 
-AT = dt.datetime(2026, 11, 24, 6, tzinfo=dt.UTC)
-SLOT = Slot(job="answers", tenant="acme", at=AT)
+AT = SLOT.at
 MINUTE, DAY = dt.timedelta(minutes=1), 86_400
-
-
-class FakeHost:
-    """A host whose processes live and end as told; a number of this process's own is always `me`."""
-
-    def __init__(self, name="here"):
-        self.name = name
-        self.processes = {os.getpid(): "me"}
-
-    def process_started_at(self, pid):
-        return self.processes.get(pid)
 
 
 def slot(hours=0, job="answers", tenant="acme"):
@@ -39,14 +28,6 @@ def slot(hours=0, job="answers", tenant="acme"):
 
 def order(of=SLOT, **given):
     return RunOrder(slot=of, **given)
-
-
-def take(ledger, server="s1", runs=99, per_tenant=0):
-    return ledger.take(server, runs=runs, per_tenant=per_tenant)
-
-
-def claimed(ledger, run="r1", of=SLOT, **given):
-    return ledger.claim(of, run=run, version=1, input_digest="i", **given)
 
 
 class Contract:
@@ -319,6 +300,21 @@ class Contract:
                 work("r9")
 
     # -- decisions
+
+    def test_a_row_that_cannot_be_read_stops_its_own_job_and_can_be_set_aside(self, ledger, elsewhere):
+        bad = ledger.enqueue(order())
+        ledger.enqueue(order(of=slot(job="triage")))
+        with ledger._write() as db:
+            db.execute("UPDATE runs SET lease_until = ? WHERE run = ?", "never", bad.run)
+        assert take(elsewhere).slot.job == "triage" and take(elsewhere) is None
+        [row] = elsewhere.damaged()
+        assert (row.job, row.stops) == ("answers", True) and "never" in row.why
+        assert [run.slot.job for run in ledger.unfinished()] == ["triage"] and ledger.reconcile() == []
+        with pytest.raises(DamagedRowError, match="jobs repair"):
+            ledger.run(bad.run)
+        assert ledger.all_damaged() == [row] == ledger.damaged()
+        assert ledger.set_aside(row) and not ledger.set_aside(row)
+        assert elsewhere.damaged() == [] and ledger.history("answers") == []
 
     def test_pauses_and_withdrawals_are_kept_with_who_and_why(self, ledger, elsewhere, clock):
         ledger.pause("a", by="ops", reason="first")

@@ -54,7 +54,12 @@ class Trial:
     """A run on trial over a store: each verb is answered by what its copies give."""
 
     def __init__(self, store, folder):
-        self.copies, self.live = MemoryCopies(folder), store
+        self.copies, self.live = MemoryCopies(folder, self.forgotten), store
+        self.gone = frozenset()
+
+    async def forgotten(self, _call, _items):
+        """What the memory forgets while its items are copied."""
+        return self.gone
 
     def __call__(self, verb, *, tenant="acme", **payload):
         call = Call(
@@ -89,4 +94,7 @@ def test_a_run_on_trial_reads_what_it_writes_and_the_memory_keeps_what_it_had(st
     _sync.run(trial.copies.aclose())
     again = Trial(store, tmp_path / "others")
     assert again("count") == 2, "the next run on trial finds nothing of it"
+    again.gone = frozenset(item.id for item in run.items() if item.subject == "cust-1")
+    again("remember", items=[make_episode("on trial")], budget=FREE, now=NOW)
+    assert sorted(item.text for item in again("items")) == ["a page about taxis", "on trial"]
     _sync.run(again.copies.aclose())

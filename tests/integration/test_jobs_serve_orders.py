@@ -12,8 +12,11 @@ from workbench import layout
 from workbench.audit import Filter, rows_of
 from workbench.cli.app import cli
 from workbench.context import SystemClock
-from workbench.errors import ConfigError, NotFoundError, WorkbenchError
+from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError
+from workbench.jobs import run as jobs
 from workbench.jobs.ledger import RunOrder, Slot, open_ledger
+from workbench.jobs.slots import RunRequest
+from workbench.records import slot_writes
 from workbench.scheduler import orders
 from workbench.scheduler.server import _row
 
@@ -68,7 +71,18 @@ def test_a_backfill_again_enqueues_what_fired_and_a_dry_run_nothing(root, ledger
     assert states(run(*BACKFILL, "2026-11-03", "2026-11-03", "--dry-run"))[0][1].startswith("would")
     assert ledger.unfinished() == []
     assert states(run(*BACKFILL, "2026-11-03", "2026-11-03"))[0][1] == "fired before"
-    assert states(run(*BACKFILL, "2026-11-03", "2026-11-03", "--again"))[0][1] == "waits"
+    log = root / layout.JOB_WRITES / "answers/all/20261104T060000Z" / slot_writes.NAME
+    log.parent.mkdir(parents=True)
+    log.write_text("")
+    slot_writes.purge_writes(log, SystemClock().now())
+    found = states(run(*BACKFILL, "2026-11-03", "2026-11-04", "--again"))
+    assert found[0][1] == "waits" and found[1][1].startswith(
+        "left out, the log of its memory writes was purged"
+    )
+    with pytest.raises(RefusedError, match="would write, forget and hold again") as caught:
+        jobs.run(root, RunRequest(reference="answers", at="2026-11-04", show=False))
+    assert "--at 2026-11-04T06:00:00Z --replace" in caught.value.hint
+    assert ledger.history("answers")[0].outcome == "refused"
 
 
 def test_an_order_without_a_server_says_so_and_a_dry_run_proposes_the_same_command(root, ledger):

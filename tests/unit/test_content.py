@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import workbench as wb
-from workbench import config, layout
+from workbench import config, layout, registry
 from workbench.audit import Filter, rows_of
 from workbench.cli.app import cli
 from workbench.config import ContentKeeping
@@ -366,9 +366,14 @@ def test_an_admin_of_another_use_case_opens_nothing_and_erases_nothing(ws, monke
 def test_forgetting_a_subject_erases_its_content(ws):
     reply = ws.bind(subject="cust-4711").model("m").chat(CANARY)
     other = ws.bind(subject="cust-2").model("m").chat(CANARY)
+    version = max(registry.load(ws.root, "memory", "handbook").versions)
+    copy = ws.root / layout.JOB_WORK / "r1" / layout.COPIES / f"answers/handbook/{version}.sqlite"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(b"torn")  # of a run on trial
     ws.memory("handbook").forget(subject="cust-4711", dry_run=True)
-    assert ws.content(reply, reason="r")
+    assert ws.content(reply, reason="r") and copy.is_file()
     ws.memory("handbook").forget(subject="cust-4711")
+    assert not copy.exists()
     with pytest.raises(NotFoundError, match="erased"):
         ws.content(reply, reason="r")
     assert ws.content(other, reason="r")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,11 +13,13 @@ from made_repositories import git, saved
 
 from workbench.cli.app import cli
 from workbench.config.operations import OPERATIONS, load_operations
-from workbench.errors import ConfigError, UnavailableError
+from workbench.errors import ConfigError, RefusedError, UnavailableError
 from workbench.jobs import retention
 from workbench.jobs.ledger import RunOrder, Slot, open_ledger
+from workbench.jobs.purged_writes import check_not_purged, write_again
 from workbench.jobs.retention import SHADOWS, purge_runs
-from workbench.layout import EXECUTED, JOB_STATE, PANEL, PUBLISHED
+from workbench.layout import EXECUTED, JOB_STATE, JOB_WRITES, PANEL, PUBLISHED
+from workbench.records import slot_writes
 from workbench.scheduler import starting
 from workbench.scheduler.server import ServeOptions
 from workbench.testing.fakes import FakeClock
@@ -159,6 +162,25 @@ def test_the_lines_of_the_history_go_and_the_newest_of_each_slot_stays(root):
     assert [run.run for run in open_ledger(root, FakeClock(NOW.isoformat())).history("answers")] == [
         "newest", "second",
     ]  # fmt: skip
+
+
+def test_a_slot_whose_log_of_memory_writes_was_purged_is_not_run_again_by_itself(root):
+    for days, run in ((30, "old"), (20, "published"), (5, "young"), (1, "newest")):
+        ended(root, days, run, "failed")
+        if run != "published":
+            shutil.rmtree(root / PUBLISHED / slot(days).key)
+        written(root / JOB_WRITES / slot(days).key / slot_writes.NAME, days)
+    assert counts(purged(root, dry_run=True))["memory writes of slots"] == 2
+    assert counts(purged(root))["memory writes of slots"] == 2
+    with pytest.raises(RefusedError, match="purged at 2026-11-30T16:00:00") as caught:
+        check_not_purged(root, slot(30))
+    assert caught.value.hint.startswith("workbench jobs run answers --at 2026-10-31T06:00:00Z --replace")
+    for days in (20, 5, 1):  # with an output, or with its log
+        check_not_purged(root, slot(days))
+    later = purge_runs(root, clock=FakeClock((NOW + dt.timedelta(days=400)).isoformat()))
+    assert counts(later)["memory writes of slots"] == 1, "the marks stay"
+    write_again(root, slot(30))
+    check_not_purged(root, slot(30))
 
 
 def test_a_dry_run_counts_the_same_and_removes_nothing(root):

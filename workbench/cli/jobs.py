@@ -16,7 +16,7 @@ from workbench import config, files
 from workbench.cli.jobs_notify import notify, tell_recovery
 from workbench.cli.jobs_report import purge, report, status
 from workbench.cli.jobs_rollout import restore, rollout, trials_settled
-from workbench.cli.jobs_serve import backfill, pause, resume, serve, trigger
+from workbench.cli.jobs_serve import backfill, pause, repair, resume, serve, trigger
 from workbench.cli.output import Json, check_names, say, show
 
 if TYPE_CHECKING:
@@ -208,6 +208,6 @@ def prune(dry_run: bool, as_json: bool) -> None:
 
 
 for _command in (
-    notify, serve, trigger, backfill, pause, resume, report, status, purge, rollout, restore,
+    notify, serve, trigger, backfill, pause, resume, repair, report, status, purge, rollout, restore,
 ):  # fmt: skip
     jobs.add_command(_command)

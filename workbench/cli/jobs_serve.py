@@ -71,7 +71,7 @@ def serve(as_json: bool, **given: Any) -> None:
     outcomes = opened.run(grace_s=given["grace"])
     text = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) or "no runs"
     say(outcomes, f"the server ended: {text}", as_json=as_json)
-    if (options.once or until is not None) and opened.server.measures.broken:
+    if (options.once or until is not None) and (opened.server.measures.broken or opened.server.damaged):
         sys.exit(1)
 
 
@@ -162,6 +162,21 @@ def resume(job: str, reason: str, tenant: str | None, as_json: bool) -> None:
     root, ledger = _opened()
     text = resumed(root, ledger, job, tenant=tenant or "", reason=reason)
     say({"job": job, "tenant": tenant or "", "paused": False}, text, as_json=as_json)
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="List the rows; set none aside.")
+@Json()
+def repair(*, dry_run: bool, as_json: bool) -> None:
+    """Set aside damaged rows of the job ledger.
+
+    A row that no workbench wrote cannot be read. It stops its job when it is of a run that has not ended.
+    Each row is moved into .workbench/state/jobs-set-aside.jsonl; other rows are not touched.
+    """
+    from workbench.scheduler.repair import repair as repaired
+
+    root, ledger = _opened()
+    show(repaired(root, ledger, dry_run=dry_run), as_json=as_json)
 
 
 def _opened() -> tuple[Path, Any]:

@@ -20,6 +20,7 @@ GUARDS: Mapping[str, float] = {
     "agreement": 0.5,
     "grounded": 0.05,
     "schema": 0.05,
+    "feedback": 0.05,
 }
 
 

@@ -17,6 +17,7 @@ from workbench.jobs.objective import ErrorBudget, GoodSlots
 #: `late`: published after the seconds of the objective. `open`: nothing has ended yet. `left_out`: by the
 #: operator's own rule, so it counts neither way.
 SlotState = Literal["good", "late", "bad", "open", "left_out"]
+_COUNTED = frozenset({"good", "late", "bad"})
 _PUBLISHED = frozenset({"published", "unchanged"})
 _UNENDED = frozenset({"waiting", "queued", "running"})
 _LEFT_OUT = frozenset({"skipped", "replaced", "shadowed"})
@@ -59,11 +60,11 @@ class SlotSummary:
     @classmethod
     def of(cls, slots: Sequence[SlotOutcome]) -> SlotSummary:
         """Sum up slots; those that are open or left out count for their cost alone."""
-        counted = [slot for slot in slots if slot.state in {"good", "late", "bad"}]
+        counted = [slot for slot in slots if slot.state in _COUNTED]
         published = [slot for slot in counted if slot.state != "bad"]
         costs = [slot.cost_usd for slot in slots if slot.cost_usd is not None]
         return cls(
-            good=GoodSlots(good=sum(slot.state == "good" for slot in counted), n=len(counted)),
+            good=_good(counted),
             published=GoodSlots(good=len(published), n=len(counted)),
             seconds=tuple(sorted(slot.seconds for slot in published if slot.seconds is not None)),
             cost_usd=math.fsum(costs) if costs else None,
@@ -116,22 +117,32 @@ class JobHealth:
         first = now - dt.timedelta(days=objective.days)
         found = slot_outcomes(runs, operation, scheduled=scheduled)
         slots = tuple(slot for slot in found if _ended(slot) >= first)
-        recent = [slot for slot in slots if _ended(slot) >= now - (now - first) / 4]
+        last_quarter = now - (now - first) / 4
+        recent = [slot for slot in slots if _ended(slot) >= last_quarter]
         by_version: dict[int, list[SlotOutcome]] = defaultdict(list)
         for slot in slots:
             by_version[slot.run.version].append(slot)
         total = SlotSummary.of(slots)
+        only = len(by_version) == 1  # of one version, which most windows have, the sums are those of all
         return cls(
             slots=slots,
             total=total,
-            versions={version: SlotSummary.of(some) for version, some in sorted(by_version.items())},
+            versions={
+                version: total if only else SlotSummary.of(some)
+                for version, some in sorted(by_version.items())
+            },
             budget=ErrorBudget(
                 success=objective.success,
                 expected=max(expected, total.good.n) if total.good.n else 0,
                 bad=total.good.n - total.good.good,
-                recent=SlotSummary.of(recent).good,
+                recent=_good([slot for slot in recent if slot.state in _COUNTED]),
             ),
         )
+
+
+def _good(counted: Sequence[SlotOutcome]) -> GoodSlots:
+    """Return how many of slots that count are good."""
+    return GoodSlots(good=sum(slot.state == "good" for slot in counted), n=len(counted))
 
 
 def slot_outcomes(runs: Sequence[JobRun], operation: JobOperation, *, scheduled: bool) -> list[SlotOutcome]:

@@ -19,7 +19,7 @@ from workbench.jobs import run as jobs
 from workbench.jobs import spec as jobspec
 from workbench.jobs.exports import JobEntry
 from workbench.jobs.exports.variables import variables_of
-from workbench.jobs.ledger import JobRun, Pause, Withdrawal
+from workbench.jobs.ledger import JobLedger, JobRun, Pause, Withdrawal
 from workbench.jobs.result import run_row
 from workbench.layout import LOCK
 from workbench.registry import Asset
@@ -73,6 +73,7 @@ def overview(root: Path, *, clock: Clock | None = None) -> JobTable:
         asset = registry.load_or_new(root, "job", name)
         held = stopped((p for p in pauses if p.job == name), book.withdrawals(name), asset)
         row = _overview_row(root, asset, clock, book.history(name, limit=1))
+        held += damage_notes(book, name)
         rows.append((*row, absent and f"missing for {absent}", "; ".join(held)))
     live = [name for name, production, *_ in rows if production]
     command = f"workbench promote job/{(names or ['NAME'])[0]} --to production --dry-run"
@@ -87,6 +88,15 @@ def overview(root: Path, *, clock: Clock | None = None) -> JobTable:
         rows=tuple(rows),
         command=command,
     )
+
+
+def damage_notes(book: JobLedger, job: str | None = None) -> list[str]:
+    """Return a sentence about the rows of a job, or of all, that a read left out because they are damaged."""
+    found = [row for row in book.damaged() if job in {None, row.job}]
+    if not found:
+        return []
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return [f"{found[0].name} of the ledger{more} cannot be read: workbench jobs repair --dry-run"]
 
 
 def paused(pause: Pause) -> str:
@@ -127,11 +137,13 @@ def history_of(root: Path, name: str | None, *, limit: int = 20, clock: Clock | 
     params = config.load_params(root)
     if name is not None and name not in {*params.jobs, *registry.names(root, "job")}:
         config.job(params, name)  # its error names the known jobs
-    rows = [run_row(run) for run in jobs.ledger(root, clock or SystemClock()).history(name, limit=limit)]
+    book = jobs.ledger(root, clock or SystemClock())
+    rows = [run_row(run) for run in book.history(name, limit=limit)]
     head = ("when", "slot", "version", "ended", "rows", "set aside", "cost", "seconds", "output")
     title = f"{name or 'all jobs'}: {len(rows)} {'run' if len(rows) == 1 else 'runs'}"
     command = f"workbench jobs run {name}" if name else "workbench jobs list"
-    return JobTable(title=title, head=head, rows=tuple(rows), command=command)
+    notes = tuple(damage_notes(book, name))
+    return JobTable(title=title, head=head, rows=tuple(rows), command=command, notes=notes)
 
 
 def exported(root: Path, name: str, *, target: str, clock: Clock | None = None) -> Mapping[str, str]:

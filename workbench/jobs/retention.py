@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from workbench.config.operations import load_operations
 from workbench.context import Clock, SystemClock
 from workbench.display import Card, Shown, number
 from workbench.errors import ConfigError, NotFoundError
-from workbench.jobs.ledger import JobLedger, JobRun, Slot, open_ledger
+from workbench.jobs.ledger import DamagedRowError, JobLedger, JobRun, Slot, open_ledger
 from workbench.layout import EXECUTED, JOB_STATE, JOB_WRITES, PANEL, STATE
+from workbench.records import slot_writes
 
 SHADOWS = STATE / "shadow"
 _DAY, _AGAIN = dt.timedelta(days=1), dt.timedelta(hours=1)
@@ -92,7 +94,7 @@ def purge_runs(root: Path, *, clock: Clock | None = None, dry_run: bool = False)
         purge.logs(stated.executed_days),
         purge.remove("held rows and kept answers", stated.quarantine_days, purge.of_slots(JOB_STATE)),
         purge.remove("outputs of shadows", stated.shadow_days, purge.of_slots(SHADOWS)),
-        purge.remove("memory writes of slots", stated.history_days, purge.of_slots(JOB_WRITES)),
+        purge.writes(stated.history_days),
         purge.lines(stated.history_days),
     ]
     return PurgedRuns(removed=tuple(item for item in removed if item), dry_run=dry_run)
@@ -127,7 +129,14 @@ class _Purge:
     #: The newest run of each job and tenant that was asked for.
     newest: dict[tuple[str, str], JobRun | None] = field(default_factory=dict)
 
-    def remove(self, kind: str, days: int | None, paths: Iterator[Path]) -> PurgedKind | None:
+    def remove(
+        self,
+        kind: str,
+        days: int | None,
+        paths: Iterator[Path],
+        *,
+        remove: Callable[[Path], object] = lambda path: path.unlink(),
+    ) -> PurgedKind | None:
         """Remove those of the files that are older than the days; None without stated days."""
         if days is None:
             return None
@@ -138,9 +147,15 @@ class _Purge:
                 if not stat.S_ISREG(found.st_mode) or found.st_mtime >= before.timestamp():
                     continue
                 if not self.dry_run:
-                    path.unlink()
+                    remove(path)
                 count, size = count + 1, size + found.st_size
         return PurgedKind(kind=kind, before=before, count=count, size=size)
+
+    def writes(self, days: int | None) -> PurgedKind | None:
+        """Remove the logs of memory writes that are older than the days, each but for a mark."""
+        logs = (path for path in self.of_slots(JOB_WRITES) if path.name != slot_writes.PURGED)
+        marked = functools.partial(slot_writes.purge_writes, now=self.now)
+        return self.remove("memory writes of slots", days, logs, remove=marked)
 
     def lines(self, days: int | None) -> PurgedKind | None:
         """Remove the lines of the ledger that are older than the days; None without stated days."""
@@ -159,6 +174,8 @@ class _Purge:
             except NotFoundError:  # run by hand, or its line is removed
                 yield path
                 continue
+            except DamagedRowError:
+                continue
             if not self._needed(run.slot, run=run):
                 yield path
 
@@ -167,10 +184,13 @@ class _Purge:
         for place in sorted((self.root / PANEL / "runs").glob("*")):
             if place.is_symlink() or not place.is_dir():
                 continue
-            with contextlib.suppress(
-                NotFoundError
-            ):  # it was refused before it had a line, or that is removed
+            try:
                 run = self.book.run(place.name.replace("-", ""))
+            except NotFoundError:  # it was refused before it had a line, or that is removed
+                pass
+            except DamagedRowError:
+                continue
+            else:
                 if self._needed(run.slot, run=run):
                     continue
             yield from self._below(place)
@@ -210,7 +230,10 @@ class _Purge:
                     Path(below).rmdir()
 
     def _needed(self, slot: Slot, *, run: JobRun | None = None) -> bool:
-        """Return whether a run, or any of a slot, has not ended or is the newest of its job and tenant."""
+        """Return whether a run, or any of a slot, has not ended or is the newest of its job and tenant.
+
+        While a row of a job cannot be read, its slots may be needed.
+        """
         key = slot.job, slot.tenant
         if key not in self.newest:
             self.newest[key] = next(iter(self.book.history(slot.job, tenant=slot.tenant, limit=1)), None)
@@ -218,6 +241,7 @@ class _Purge:
         if run is not None:
             return run.finished_at is None or (newest is not None and newest.run == run.run)
         waits = any(item.slot == slot for item in self.book.unfinished(slot.job))
+        waits = waits or any(row.job == slot.job for row in self.book.damaged())
         return waits or (newest is not None and newest.slot == slot)
 
 

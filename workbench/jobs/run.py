@@ -33,10 +33,11 @@ from workbench.jobs import after_run, publishing, runner, slots, trial_runs
 from workbench.jobs import spec as jobspec
 from workbench.jobs.after_run import AfterRun
 from workbench.jobs.effects import RunEffects
-from workbench.jobs.ledger import JobLedger, JobRun, Outcome, Slot, open_ledger
+from workbench.jobs.ledger import DamagedRowError, JobLedger, JobRun, Outcome, Slot, open_ledger
 from workbench.jobs.output_measures import RunOutput
 from workbench.jobs.parity import checked_parity
 from workbench.jobs.publishing import PublishedManifest
+from workbench.jobs.purged_writes import check_not_purged, write_again
 from workbench.jobs.ready import Ready, copy_output, ready, request_to
 from workbench.jobs.recording import Beat, detail_of, recorded
 from workbench.jobs.result import JobResult
@@ -68,7 +69,10 @@ def remove_remains(root: Path, book: JobLedger) -> None:
     `reconcile` ends the lines of the dead; a run may also be killed after its line has ended.
     """
     for work in (root / JOB_WORK).glob("*"):
-        ended = _line_of(book, work.name)
+        try:
+            ended = _line_of(book, work.name)
+        except DamagedRowError:
+            continue  # it may be alive
         if ended is not None and ended.alive:
             continue
         processes.end(work.name)
@@ -118,6 +122,8 @@ def run(root: Path, task: RunRequest) -> JobResult:
         slot = slots.slot_of(version.spec, task)
         after_run.check_not_paused(book, name, number)
         _check_active(book, task, slot)
+        if task.role == "production" and not task.replace:  # a shadow's writes end with it
+            check_not_purged(root, slot)
         source = slots.input_of(root, version.spec, task, slot)
         data = files.digest(slots.bytes_of(source))
         read(source, tenant=task.tenant)  # an unreadable input raises before a kernel starts
@@ -286,6 +292,8 @@ def _worked(attempt: _SlotRun, data: bytes) -> tuple[WorkerResult, Path]:
         tenant=attempt.request.tenant, show=attempt.request.show,
     )  # fmt: skip
     attempt.effects.write(attempt.work)
+    if attempt.request.replace and attempt.effects.slot is not None:
+        write_again(attempt.root, attempt.slot)
     clock, bounds = attempt.request.clock, load_operations(attempt.root).of(spec.job).bounds
     beat, watch = Beat(attempt.book, attempt.id, clock), RunWatch(spec.job, attempt.id, bounds, clock)
 

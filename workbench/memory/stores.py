@@ -73,7 +73,7 @@ class Stores:
         self._gone: _Gone = weakref.WeakKeyDictionary()
         self._lock = threading.RLock()
         self._putting = asyncio.Lock()
-        self._copies = MemoryCopies(where.copies) if where.copies else None
+        self._copies = MemoryCopies(where.copies, self._forgotten_of) if where.copies else None
 
     @property
     def is_temporary(self) -> bool:
@@ -228,6 +228,11 @@ class Stores:
                 self.ledger.forgotten, call.context.tenant, read.values(), memory=call.target, names=names
             )
             return await write(items=[item for item in items if item.id not in gone])
+
+    async def _forgotten_of(self, call: Call, items: Sequence[Item]) -> frozenset[str]:
+        """Return the ids of those of a memory's items that were forgotten and not added again."""
+        tenant, names = call.context.tenant, self.names()
+        return await asyncio.to_thread(self.ledger.forgotten, tenant, items, memory=call.target, names=names)
 
     def _turn(self, call: Call) -> AbstractAsyncContextManager[None]:
         """Lock a tenant's memory against other restores and tombstones."""

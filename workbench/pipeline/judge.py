@@ -173,7 +173,7 @@ def _execution(stage: _Stage, frozen: Path, fields: Mapping[str, Any]) -> Execut
         publish=str(frozen.with_name(kernels.KERNEL) / "out"),
         home=str(stage.root),
         journal=str(stage.journal),
-        copies=str(frozen.with_name("copies")),
+        copies=str(frozen.with_name(layout.COPIES)),
         **fields,
     )
 

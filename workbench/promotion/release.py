@@ -150,8 +150,8 @@ def move(
 def write_move(root: Path, asset: Asset, step: LabelMove, *, clock: Clock) -> list[Path]:
     """Write `asset` with its label moved, and for a job the list of stages; return the written files.
 
-    A label that is on the version already gets no second move, unless its share changes. A version that
-    moves on loses the labels of the trials before. The caller holds the asset's lock.
+    A label that is on the version already gets no second move, unless its share changes. A version has one
+    trial at a time, forward or back, and none in production. The caller holds the asset's lock.
     """
     for item in (step, *_ended_trials(asset, step)):
         asset = _moved(root, asset, item, clock)
@@ -161,15 +161,14 @@ def write_move(root: Path, asset: Asset, step: LabelMove, *, clock: Clock) -> li
 
 
 def _ended_trials(asset: Asset, step: LabelMove) -> list[LabelMove]:
-    """Return the moves that end the trials of the version: its shadow, and in production its canary."""
-    order = (*registry.TRIALS, "production")
-    before = order[: order.index(step.label)] if step.label in order else ()
+    """Return the moves that end the other trials of a version that is put on trial or into production."""
+    others = set(registry.TRIALS) - {step.label} if step.label in {*registry.TRIALS, "production"} else ()
     return [
         LabelMove(
             label=label, version=registry.NO_VERSION, reason=f"{asset.name}@{step.version} is {step.label}"
         )
-        for label in before
-        if asset.labels.get(label) == step.version
+        for label in registry.TRIALS
+        if label in others and asset.labels.get(label) == step.version
     ]
 
 

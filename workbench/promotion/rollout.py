@@ -1,7 +1,8 @@
 """Decide on versions on trial after each run: better, worse or undecided; take back the one that is worse.
 
 The decision is a function of the ledger's history since the label moved, so it is the same on every host and
-after every kill. It may be made after each run: the comparison is valid at any time.
+after every kill; feedback alone lies in one clone. It may be made after each run: the comparison is valid at
+any time.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from workbench.experiments.sequential import (
 from workbench.jobs import after_run, roles
 from workbench.jobs.ledger import JobLedger, JobRun, PostedNotice, Role, RunOrder
 from workbench.notices.notice import JobNotice
+from workbench.promotion.feedback_guard import feedback_differences
 from workbench.promotion.withdrawal import TakenBack, finish_withdrawals, take_back
+from workbench.records.outcomes import FEEDBACK
 
 #: Most runs of a trial that a decision reads, the newest.
 _MOST_RUNS = 10_000
@@ -238,7 +241,8 @@ def _reports(root: Path, ledger: JobLedger, job: str) -> Iterator[TrialReport]:
             since = dt.datetime.fromisoformat(last.at)
             runs = ledger.history(job, since=since, limit=_MOST_RUNS)
             against = found.production
-            report = _report(_Trial(job, version, role, against, last.at), runs, stated)  # type: ignore[arg-type]
+            trial = _Trial(job, version, role, against, last.at)  # type: ignore[arg-type]
+            report = _report(trial, runs, stated, _heard(root, trial, runs, stated, since))
             pause = after_run.pause_of(ledger, job, version)
             yield dataclasses.replace(report, paused=after_run.said_of(pause) if pause else "")
 
@@ -251,7 +255,21 @@ class _Trial(NamedTuple):
     since: str
 
 
-def _report(trial: _Trial, runs: Sequence[JobRun], stated: Rollout) -> TrialReport:
+def _heard(
+    root: Path, trial: _Trial, runs: Sequence[JobRun], stated: Rollout, since: dt.datetime
+) -> Mapping[str, CountedDifferences]:
+    """Return what people said of a canary's answers, when a guard asks for it; nobody sees a shadow's."""
+    if FEEDBACK not in stated.guards or trial.role != "canary":
+        return {}
+    shown = [run for run in runs if run.outcome == "published" and not run.facts.get("paused")]
+    new = {run.run for run in shown if (run.role, run.version) == ("canary", trial.version)}
+    old = {run.run for run in shown if run.role == "production" and run.version == trial.against}
+    return {FEEDBACK: feedback_differences(root, new, old, since=since)}
+
+
+def _report(
+    trial: _Trial, runs: Sequence[JobRun], stated: Rollout, heard: Mapping[str, CountedDifferences]
+) -> TrialReport:
     own = [run for run in runs if run.role == trial.role and run.version == trial.version]
     # The last one counts; none counts that another model answered than the version's judged one.
     ended = {
@@ -262,7 +280,9 @@ def _report(trial: _Trial, runs: Sequence[JobRun], stated: Rollout) -> TrialRepo
     failed = sum(outcome not in _ENDED_WELL for outcome in ended.values())
     costs = [run.cost_usd for run in own if run.outcome in _ENDED_WELL]
     usd = math.fsum(cost for cost in costs if cost is not None)
-    guards = compare_guards(_differences(trial, runs), stated.guards, alpha=stated.alpha)
+    left_out = {FEEDBACK} if trial.role == "shadow" else set()
+    wanted = {name: margin for name, margin in stated.guards.items() if name not in left_out}
+    guards = compare_guards({**_differences(trial, runs), **heard}, wanted, alpha=stated.alpha)
     return TrialReport(
         **trial._asdict(), slots=len(ended), failed=failed, usd=usd, unpriced=costs.count(None),
         guards=guards, breach=_breached_check(own) or _breach(len(ended), failed, usd, stated),

@@ -118,6 +118,20 @@ def outcomes_of(path: Path) -> pl.DataFrame:
     return frame.with_columns(pl.col("at").str.to_datetime(time_zone="UTC", time_unit="us", strict=False))
 
 
+def feedback_of(path: Path) -> dict[str, tuple[float, ...]]:
+    """Return what people said of each call, from 0.0 to 1.0, by trace id, the first call spoken of first.
+
+    Each person's latest counts. The place of a call does not change when somebody says it again.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for record in read_records(path):
+        if not (set(record) >= _REQUIRED and _fits(record)):
+            continue
+        if record["name"] == FEEDBACK and record["trace_id"] and 0.0 <= record["value"] <= 1.0:
+            found.setdefault(record["trace_id"], {})[record["principal"]] = float(record["value"])
+    return {trace: tuple(said.values()) for trace, said in found.items()}
+
+
 def _fits(record: dict[str, Any]) -> bool:
     """Return whether the values of a record have the types of an outcome."""
     texts = all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +11,33 @@ from typing import Any
 
 import orjson
 
+from workbench import files
+from workbench.errors import NotFoundError
 from workbench.records.log import Lines, read_records
 
-#: The file in the folder of a slot.
-NAME = "writes.jsonl"
+#: The file in the folder of a slot, and the mark that remains of it when it is purged.
+NAME, PURGED = "writes.jsonl", "purged.txt"
+_MOST_MARK = 1_024
+
+
+def purge_writes(log: Path, now: dt.datetime) -> None:
+    """Remove the log of a slot, and leave a mark: without one, a repeat of the slot would write again."""
+    at = now.astimezone(dt.UTC).isoformat(timespec="seconds")
+    files.write_atomic(log.with_name(PURGED), f"{at}\n".encode())
+    log.unlink()
+
+
+def purged_at(folder: Path) -> str | None:
+    """Return when the log of a slot was purged, None for a slot that has its log or never wrote."""
+    try:
+        return files.read_text(folder / PURGED, limit=_MOST_MARK).strip()
+    except NotFoundError:
+        return None
+
+
+def begin_anew(folder: Path) -> None:
+    """Remove the mark of a purged log: the next run of the slot writes again, and begins a new log."""
+    (folder / PURGED).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from workbench.errors import UnavailableError
-from workbench.jobs.ledger import JobLedger, JobRun, Pause, Role, RunOrder, Slot
+from workbench.jobs.ledger import DamagedRowError, JobLedger, JobRun, Pause, Role, RunOrder, Slot
 from workbench.scheduler.definitions import Definition
 from workbench.scheduler.due import ON_TIME_S, Due, Timetable
 from workbench.scheduler.faults import JobFaults
@@ -57,14 +57,24 @@ class Firing:
             self._begun.pop(key, None)
         changed = [key for key, item in wanted.items() if not self._is_kept(key, item)]
         places = {key: (key[0], key[2], key[1]) for key in changed}
-        last = self._ledger.last_fired_of(places.values()) if places else {}
+        last = self._last_fired(places.values())
         for key in changed:
-            item = wanted[key]
+            item, place = wanted[key], places[key]
             self._tables[key] = (item, Timetable((), self._since))  # that of a job whose own cannot be made
             with self._faults.of(item.job, _work(key)):
-                self._tables[key] = (item, self._timetable(key, item, last.get(places[key])))
+                at = self._ledger.last_fired(*place) if last is None else last.get(place)
+                self._tables[key] = (item, self._timetable(key, item, at))
         for key, item in wanted.items():
             self._tables[key] = (item, self._tables[key][1])
+
+    def _last_fired(
+        self, places: Collection[tuple[str, str, Role]]
+    ) -> Mapping[tuple[str, str, Role], dt.datetime] | None:
+        """Return when definitions fired last; None when a row of one of them cannot be read."""
+        try:
+            return self._ledger.last_fired_of(places) if places else {}
+        except DamagedRowError:
+            return None
 
     def _timetable(self, key: Key, item: Definition, last: dt.datetime | None) -> Timetable:
         return Timetable(item.eras, last or self._begin(key, item))

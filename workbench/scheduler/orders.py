@@ -18,6 +18,7 @@ from workbench.jobs import run as jobs
 from workbench.jobs import spec as jobspec
 from workbench.jobs.ledger import JobLedger, RunOrder, Slot
 from workbench.jobs.overview import JobTable
+from workbench.jobs.purged_writes import check_not_purged
 from workbench.jobs.schedule import zone
 from workbench.jobs.slots import RunRequest, iso
 from workbench.jobs.spec import JobSpec
@@ -40,6 +41,7 @@ def trigger(
     rows = []
     for name in _tenants(operation, tenant):
         slot = slots.slot_of(spec, RunRequest(reference=job, at=at, tenant=name or None, clock=clock))
+        check_not_purged(root, slot)
         made = ledger.enqueue(RunOrder(slot=slot, trigger="trigger", priority=operation.priority))
         rows.append((slot.key, "" if made is None else made.run, "waits" if made else "fired before"))
     return _table(job, f"{job}: {len(rows)} triggered", rows, notes=_without_server(ledger, rows))
@@ -73,17 +75,29 @@ def backfill(
             f"more than {MOST_SLOTS} slots lie between {first} and {last}",
             hint="backfill a shorter span, and the next one when its runs have ended",
         )
-    rows = []
-    for slot in (Slot(job=job, tenant=name, at=at) for at in times for name in tenants):
-        order = RunOrder(slot=slot, trigger="backfill", priority=operation.priority - _BEHIND)
-        made = None if dry_run else ledger.enqueue(order, again=again)
-        state = "would wait, unless it fired before" if dry_run else "waits" if made else "fired before"
-        rows.append((slot.key, "" if made is None else made.run, state))
+    rows = [
+        _backfilled(root, ledger, slot, operation, again=again, dry_run=dry_run)
+        for slot in (Slot(job=job, tenant=name, at=at) for at in times for name in tenants)
+    ]
     title = f"{job}: {len(rows)} {'slot' if len(rows) == 1 else 'slots'} from {iso(start)} to {iso(end)}"
     if dry_run:
         words = [job, first, last, *(["--again"] if again else []), *(["--tenant", tenant] if tenant else [])]
         return _table(job, title, rows, command=f"workbench jobs backfill {shlex.join(words)}")
     return _table(job, title, rows, notes=_without_server(ledger, rows))
+
+
+def _backfilled(
+    root: Path, ledger: JobLedger, slot: Slot, operation: JobOperation, *, again: bool, dry_run: bool
+) -> tuple[str, str, str]:
+    """Enqueue a slot of a backfill, unless its run would be refused; return its row."""
+    try:
+        check_not_purged(root, slot)
+    except RefusedError as error:
+        return slot.key, "", f"left out, the log of its memory writes was purged: {error.hint}"
+    order = RunOrder(slot=slot, trigger="backfill", priority=operation.priority - _BEHIND)
+    made = None if dry_run else ledger.enqueue(order, again=again)
+    state = "would wait, unless it fired before" if dry_run else "waits" if made else "fired before"
+    return slot.key, "" if made is None else made.run, state
 
 
 def pause(root: Path, ledger: JobLedger, job: str, *, tenant: str = "", reason: str = "") -> str:

@@ -15,8 +15,8 @@ from typing import Final
 
 from workbench import rehearsal
 from workbench.context import Clock
-from workbench.errors import UnavailableError, WorkbenchError
-from workbench.jobs.ledger import Host, JobLedger, JobRun, Pause, ServerRow
+from workbench.errors import NotFoundError, UnavailableError, WorkbenchError
+from workbench.jobs.ledger import DamagedRow, DamagedRowError, Host, JobLedger, JobRun, Pause, ServerRow
 from workbench.scheduler.children import RunProcess, Starter
 from workbench.scheduler.definitions import DefinitionReader, Definitions
 from workbench.scheduler.due import ON_TIME_S
@@ -93,6 +93,8 @@ class JobServer:
         self.firing = Firing(self._ledger, parts.teller, self.faults, since=started, on_time_s=on_time)
         self.settling = Settling(self._ledger, parts.teller, self._clock, self.faults)
         self._others: dict[str, JobRun] = {}
+        #: The rows of the ledger that cannot be read, by the work that met them.
+        self.damaged: dict[str, DamagedRow] = {}
         #: The jobs of the runs in `children`.
         self._jobs: dict[str, str] = {}
         #: The runs that were due and wait for another one of their job and tenant.
@@ -135,8 +137,11 @@ class JobServer:
             left = self._ledger.unfinished()
         except WorkbenchError:
             return False  # the next look says why
+        stopped = {row.job for row in self.damaged.values() if row.stops}
         return not any(
-            run.state != "waiting" or _is_ready(run, now) or run.run in self._behind for run in left
+            run.state != "waiting" or _is_ready(run, now) or run.run in self._behind
+            for run in left
+            if run.alive or run.slot.job not in stopped
         )
 
     def end(self) -> None:
@@ -192,6 +197,7 @@ class JobServer:
             ("poll", 0.0, self.poll),
             ("others", _OTHERS_S, self._look_at_others),
             ("pauses", 0.0, self._look_at_pauses),
+            ("damage", _OTHERS_S, self._look_at_damage),
             ("fire", 0.0, lambda: self.firing.fire(now if until is None else min(now, until), self.pauses)),
             ("replace", 0.0, self._replace),
             ("late", 0.0, lambda: self.settling.tell_late(now)),
@@ -216,6 +222,16 @@ class JobServer:
 
     def _look_at_pauses(self) -> None:
         self.pauses = self._ledger.pauses()
+
+    def _look_at_damage(self) -> None:
+        """Keep each row of the ledger that cannot be read as a fault of its job, until it is repaired."""
+        found = {f"reading {row.name}": row for row in self._ledger.damaged()}
+        for work, row in {**self.damaged, **found}.items():
+            if work not in found or not self.faults.left_s(work):
+                with self.faults.of(row.job, work):
+                    if work in found:
+                        raise DamagedRowError(row)
+        self.damaged = found
 
     def _note_fault(self, fault: str) -> None:
         if fault and fault != self.fault:
@@ -253,10 +269,17 @@ class JobServer:
         unfinished = {run.run: run for run in self._ledger.unfinished()}
         self.waiting = sum(run.state == "waiting" for run in unfinished.values())
         for name in self._others.keys() - unfinished.keys() - self.children.keys():
-            self._settle(self._ledger.run(name))
+            with self.faults.of(self._others[name].slot.job, f"following run {name}"):
+                self._settle_other(name)
         self._others = {name: run for name, run in unfinished.items() if name not in self.children}
         for item in unfinished.values():
             self.settling.watch(item)
+
+    def _settle_other(self, name: str) -> None:
+        try:
+            self._settle(self._ledger.run(name))
+        except NotFoundError:
+            return  # its row could not be read, and was set aside
 
     def _ended(self, name: str, child: RunProcess, code: int) -> JobRun:
         """Return the run of a process that ended; one that did not end its line has failed or is lost."""

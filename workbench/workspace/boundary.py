@@ -40,6 +40,7 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.files import shortened
 from workbench.identity import Principal
 from workbench.layout import (
+    CACHE,
     CALLS,
     ENDPOINTS,
     EXACT_ANSWERS,
@@ -49,6 +50,7 @@ from workbench.layout import (
     judge_tape_of,
     tape_of,
 )
+from workbench.memory.copies import forget_in_copies
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
 from workbench.policy.current import CurrentPolicy
@@ -288,6 +290,8 @@ class Boundary:
     async def _memory(self, call: Call) -> AsyncIterator[Event]:
         answer = await self.stores.answer(call)
         if call.operation == "forget" and not self.stores.is_temporary:
+            if not call.payload.get("dry_run"):
+                await asyncio.to_thread(forget_in_copies, self.home / CACHE, call)
             erase_forgotten(self.home, self.content, call, answer)
         yield Event(data=answer)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 
+import orjson
 import pytest
 from click.testing import CliRunner
 from made_jobs import copied, frozen, judged_repository
@@ -18,9 +19,12 @@ from workbench.errors import ConfigError, CorruptError, NotFoundError
 from workbench.experiments.sequential import CountedDifferences
 from workbench.jobs.ledger import RunOrder, Slot, open_ledger
 from workbench.jobs.trial_runs import trial_facts
+from workbench.layout import CALLS, OUTCOMES
 from workbench.promotion.promote import ReleaseOptions, promote
 from workbench.promotion.rollout import rollout_of, settle_trials
 from workbench.promotion.withdrawal import restore_version
+from workbench.records.outcomes import RecordedOutcome, keep_outcome
+from workbench.records.segments import CallLog
 from workbench.testing.fakes import FakeClock
 
 GOOD, BAD, EVEN = [0.0] * 20, [-1.0] * 20, [0.0, -1.0]
@@ -127,6 +131,35 @@ def test_slots_that_fail_use_up_the_error_budget(root, book, clock):
     assert (report.slots, report.failed, report.verdict) == (3, 2, "worse")
     (done,) = settle_trials(root, book, "answers", clock=clock)
     assert "2 of 3 slots failed" in done.order.reason and done.labels == {"shadow": 0}
+
+
+def test_a_canary_whose_answers_people_like_less_is_taken_back_and_a_shadow_has_no_such_guard(
+    root, book, clock
+):
+    operate(root, rollout={"guards": {"success": 0.05, "feedback": 0.1}})
+    runs = [
+        ended(book, day, version, role, "published").run
+        for day in range(1, 6)
+        for version, role in ((2, "canary"), (1, "production"))
+    ]
+    at = clock.now().isoformat(timespec="microseconds")
+    log = CallLog(root / CALLS)
+    with log._lines.writing() as append:
+        for run in runs:
+            for n in range(8):
+                call = {"trace_id": f"{run}-{n}", "at": at, "run": run, "port": "model"}
+                append(orjson.dumps({**call, "labels": {"row": f"r{n}"}}))
+                said = RecordedOutcome(
+                    at=at, use_case="answers", tenant="acme", principal="ada", trace_id=f"{run}-{n}",
+                    session="", name="feedback", value=float(run.startswith("production")),
+                )  # fmt: skip
+                keep_outcome(root / OUTCOMES, said)
+    shadow, canary = rollout_of(root, book, "answers").trials
+    assert [guard.metric for guard in shadow.guards] == ["success"]
+    assert [(guard.metric, guard.verdict) for guard in canary.guards][1] == ("feedback", "worse")
+    assert "feedback differs by -1.000 from answers@1" in canary.reason and "40 compared" in canary.reason
+    (done,) = settle_trials(root, book, "answers", clock=clock)
+    assert done.labels == {"canary": 0}
 
 
 def test_a_trial_that_reaches_its_spend_limit_ends(root, book, clock):

@@ -41,6 +41,11 @@ def test_a_version_goes_from_shadow_over_canary_into_production(root):
     assert roles_of(root, "answers").share.share == 0.5
     with pytest.raises(ConfigError, match="in canary already"):
         promote(root, "job/answers@2", order(label="canary", share=0.5))
+    promote(root, "job/answers@2", order(label="shadow"))
+    assert labels(root) == {"candidate": 2, "production": 1, "shadow": 2}
+    assert roles_of(root, "answers").canary is None
+    promote(root, "job/answers@2", order(label="canary", share=0.5))
+    assert labels(root) == {"candidate": 2, "canary": 2, "production": 1}
     promote(root, "job/answers@2", order())
     assert labels(root) == {"candidate": 2, "production": 2}
     assert git(root, "status", "--porcelain") == ""

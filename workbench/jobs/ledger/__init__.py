@@ -1,5 +1,6 @@
 """The ledger of jobs: slots, runs, pauses, withdrawals, servers and notices, in SQLite or PostgreSQL."""
 
+from workbench.jobs.ledger.damage import DamagedRow, DamagedRowError
 from workbench.jobs.ledger.host import Host
 from workbench.jobs.ledger.opening import open_ledger
 from workbench.jobs.ledger.port import (
@@ -13,6 +14,8 @@ from workbench.jobs.ledger.port import (
 from workbench.jobs.ledger.runs import JobRun, Outcome, Role, RunEnd, RunOrder, Slot, State, Trigger
 
 __all__ = [
+    "DamagedRow",
+    "DamagedRowError",
     "Host",
     "JobLedger",
     "JobRun",

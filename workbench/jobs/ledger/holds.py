@@ -7,7 +7,7 @@ import datetime as dt
 from typing import Any
 
 from workbench.jobs.ledger.port import Pause, ServerRow, Withdrawal
-from workbench.jobs.ledger.transactions import Transactions, utc
+from workbench.jobs.ledger.transactions import Transactions, time_of, utc
 
 _PAUSE = (
     "INSERT INTO pauses (job, tenant, version, author, reason, at) VALUES (?, ?, ?, ?, ?, ?)"
@@ -40,10 +40,11 @@ class Holds(Transactions):
     def pauses(self) -> list[Pause]:
         """Return all pauses, sorted by job, tenant and version."""
         rows = self._rows("SELECT * FROM pauses ORDER BY job, tenant, version")
+        self._readable("pauses", rows, check_time)
         return [
             Pause(
                 job=row["job"], tenant=row["tenant"], version=row["version"], by=row["author"],
-                reason=row["reason"], at=dt.datetime.fromisoformat(row["at"]),
+                reason=row["reason"], at=_time_or_first(row["at"]),
             )
             for row in rows
         ]  # fmt: skip
@@ -62,10 +63,11 @@ class Holds(Transactions):
         """Return the withdrawn versions of a job or of all jobs."""
         where, values = ("", ()) if job is None else (" WHERE job = ?", (job,))
         rows = self._rows(f"SELECT * FROM withdrawals{where} ORDER BY job, version", *values)
+        self._readable("withdrawals", rows, check_time)
         return [
             Withdrawal(
                 job=row["job"], version=row["version"], by=row["author"], reason=row["reason"],
-                evidence=row["evidence"], at=dt.datetime.fromisoformat(row["at"]),
+                evidence=row["evidence"], at=_time_or_first(row["at"]),
             )
             for row in rows
         ]  # fmt: skip
@@ -76,7 +78,7 @@ class Holds(Transactions):
             lease = self._process(db.now)[3]
             row = (server.id, server.host, server.pid, server.born, server.address, utc(server.started_at))
             db.execute(_BEAT, *row, lease)
-            for other in db.execute("SELECT * FROM servers WHERE id != ?", server.id).fetchall():
+            for other in db.rows("SELECT * FROM servers WHERE id != ?", server.id):
                 if not self._serves(other):
                     db.execute("DELETE FROM servers WHERE id = ?", other["id"])
 
@@ -86,8 +88,7 @@ class Holds(Transactions):
         return [
             ServerRow(
                 id=row["id"], host=row["host"], pid=row["pid"], born=row["born"], address=row["address"],
-                started_at=dt.datetime.fromisoformat(row["started_at"]),
-                lease_until=dt.datetime.fromisoformat(row["lease_until"]),
+                started_at=_time_or_first(row["started_at"]), lease_until=_time_or_first(row["lease_until"]),
             )
             for row in rows
             if self._serves(row)
@@ -98,7 +99,7 @@ class Holds(Transactions):
         self._removed("servers", id=server)
 
     def _serves(self, row: Any) -> bool:
-        lease = dt.datetime.fromisoformat(row["lease_until"])
+        lease = _time_or_first(row["lease_until"])
         return not self._is_dead(host=row["host"], pid=row["pid"], born=row["born"], lease_until=lease)
 
     def _removed(self, table: str, **where: str | int) -> bool:
@@ -108,3 +109,16 @@ class Holds(Transactions):
             return False
         with self._write() as db:
             return bool(db.execute(f"DELETE {wanted}", *where.values()).rowcount)
+
+
+def check_time(row: Any) -> None:
+    """Raise ValueError for a row of pauses or withdrawals whose time cannot be read."""
+    time_of(row["at"])
+
+
+def _time_or_first(text: str) -> dt.datetime:
+    """Return a time, the first of all for a text that is none: what holds a job back still holds it."""
+    try:
+        return time_of(text)
+    except ValueError:
+        return dt.datetime.min.replace(tzinfo=dt.UTC)

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from workbench.jobs.ledger.port import PendingDelivery, PostedNotice
-from workbench.jobs.ledger.transactions import LedgerTransaction, Transactions, packed, utc
+from workbench.jobs.ledger.transactions import LedgerTransaction, Transactions, packed, time_of, utc
 
 #: Longer than every pause between two tries of a channel.
 _LONGEST = dt.timedelta(hours=2)
@@ -58,18 +58,13 @@ class Outbox(Transactions):
         """Return the newest notices of a job or of all jobs, the last posted first."""
         where, values = ("", ()) if job is None else (" WHERE job = ?", (job,))
         query = f"SELECT * FROM notices{where} ORDER BY number DESC LIMIT ?"
-        return [_notice(row) for row in self._rows(query, *values, limit)]
+        return self._readable("notices", self._rows(query, *values, limit), posted_notice)
 
     def undelivered(self, limit: int = 50) -> list[PendingDelivery]:
         """Return the deliveries that are due, the oldest notice first."""
         with self._look() as db:
-            rows = db.execute(_DUE, *_due_at(db.now), limit).fetchall() if db else []
-        return [
-            PendingDelivery(
-                notice=_notice(row), channel=row["channel"], tries=row["tries"], detail=row["detail"]
-            )
-            for row in rows
-        ]
+            rows = db.rows(_DUE, *_due_at(db.now), limit) if db else []
+        return self._readable("notices", rows, _pending)
 
     def lease_delivery(self, key: str, channel: str, until: dt.datetime) -> bool:
         """Keep a due delivery from other processes until a time; return False when it is not due any more."""
@@ -102,12 +97,18 @@ def delete_settled(db: LedgerTransaction, before: dt.datetime) -> None:
     db.execute("DELETE FROM deliveries WHERE key NOT IN (SELECT key FROM notices)")
 
 
-def _notice(row: Any) -> PostedNotice:
+def posted_notice(row: Any) -> PostedNotice:
+    """Return a row of the table `notices` as a value; an error for one that no workbench wrote."""
+    payload, channels = orjson.loads(row["payload"]), orjson.loads(row["channels"])
+    if not isinstance(payload, dict) or not isinstance(channels, list):
+        raise TypeError("payload or channels is JSON of another form")
     return PostedNotice(
-        key=row["key"],
-        job=row["job"],
-        event=row["event"],
-        payload=orjson.loads(row["payload"]),
-        channels=tuple(orjson.loads(row["channels"])),
-        posted_at=dt.datetime.fromisoformat(row["posted_at"]),
+        key=row["key"], job=row["job"], event=row["event"], payload=payload,
+        channels=tuple(map(str, channels)), posted_at=time_of(row["posted_at"]),
+    )  # fmt: skip
+
+
+def _pending(row: Any) -> PendingDelivery:
+    return PendingDelivery(
+        notice=posted_notice(row), channel=row["channel"], tries=row["tries"], detail=row["detail"]
     )

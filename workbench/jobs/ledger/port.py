@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Unpack
 
+from workbench.jobs.ledger.damage import DamagedRow
 from workbench.jobs.ledger.runs import JobRun, Outcome, Role, RunEnd, RunOrder, Slot, Trigger
 
 
@@ -228,3 +229,16 @@ class JobLedger(Protocol):
 
         Return their number. Settled notices that were posted before go with them.
         """
+
+    def damaged(self) -> list[DamagedRow]:
+        """Return the rows that a read of this ledger met and that still cannot be read, sorted by job.
+
+        A method that returns several rows leaves them out. A pause or a withdrawal without a readable time
+        still holds. A job with a damaged row of a run that has not ended is passed over by `take`.
+        """
+
+    def all_damaged(self) -> list[DamagedRow]:
+        """Return every row of the ledger that cannot be read, sorted by job."""
+
+    def set_aside(self, row: DamagedRow) -> bool:
+        """Remove a damaged row; return False, and change nothing, when it can be read or is not there."""

@@ -7,10 +7,12 @@ import datetime as dt
 from typing import Any, Final, Unpack
 
 from workbench.errors import RefusedError
+from workbench.jobs.ledger.damage import read_row
 from workbench.jobs.ledger.runs import JobRun, Outcome, Role, RunEnd, Slot, Trigger
 from workbench.jobs.ledger.transactions import (
     LedgerTransaction,
     Transactions,
+    job_run,
     packed,
     place,
     unknown_run,
@@ -58,7 +60,7 @@ class RunLines(Transactions):
     ) -> JobRun:
         """Insert a queued run for this process, or take over the queued run with this id."""
         with self._write() as db:
-            rows = db.execute("SELECT server FROM runs WHERE run = ?", run).fetchall()
+            rows = db.rows("SELECT server FROM runs WHERE run = ?", run)
             if any(row["server"] for row in rows):
                 _check_taken(db.find(run), slot, role)
                 own = self._process(db.now)
@@ -71,8 +73,8 @@ class RunLines(Transactions):
 
     def _free(self, db: LedgerTransaction, slot: Slot, role: Role) -> None:
         """End a dead run of the slot; RefusedError names a living one."""
-        for row in db.execute(_HOLDER, *place(slot), role).fetchall():
-            holder = db.find(row["run"])
+        for row in db.rows(_HOLDER, *place(slot), role):
+            holder = read_row("runs", row, job_run)
             if not self._is_lost(holder):
                 raise _held(holder)
             self._lose(db, holder)
@@ -131,8 +133,8 @@ class RunLines(Transactions):
         if not any(map(self._is_lost, self._runs("SELECT * FROM runs WHERE alive"))):
             return []
         with self._write() as db:
-            found = db.execute("SELECT run FROM runs WHERE alive ORDER BY number").fetchall()
-            living = [db.find(row["run"]) for row in found]
+            found = db.rows("SELECT * FROM runs WHERE alive ORDER BY number")
+            living = self._readable("runs", found, job_run)
             return [self._lose(db, run) for run in living if self._is_lost(run)]
 
     def alive(self, slot: Slot, role: Role = "production") -> JobRun | None:

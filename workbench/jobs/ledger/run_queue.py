@@ -6,10 +6,18 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 from collections.abc import Collection, Sequence
-from typing import Literal
+from typing import Any, Literal
 
+from workbench.jobs.ledger.damage import DamagedRowError, read_row
 from workbench.jobs.ledger.runs import JobRun, Role, RunOrder, Slot, Trigger
-from workbench.jobs.ledger.transactions import LedgerTransaction, Transactions, job_run, place, utc
+from workbench.jobs.ledger.transactions import (
+    LedgerTransaction,
+    Transactions,
+    job_run,
+    place,
+    time_of,
+    utc,
+)
 
 _FIRE = (
     "INSERT INTO fired (job, tenant, at, role, attempt, cause) VALUES (?, ?, ?, ?, ?, ?)"
@@ -41,7 +49,9 @@ AND (waits.job NOT IN (SELECT job FROM pauses) OR NOT EXISTS (
     SELECT 1 FROM pauses WHERE pauses.job = waits.job AND pauses.tenant IN ('', waits.tenant)
     AND pauses.version IN (0, waits.version)
 ))
-"""
+{passed_over}"""
+#: A job is passed over as long as a row of one of its unfinished runs cannot be read.
+_PASSED_OVER = "AND waits.job NOT IN (SELECT job FROM runs WHERE number IN ({}))"
 #: The job and tenant whose turn it is: one row of each is compared, and not each of a thousand runs.
 _NEXT_LANE = f"""
 SELECT due.priority, due.job, due.tenant FROM (
@@ -61,7 +71,7 @@ ORDER BY due.priority DESC, coalesce(of_job.runs, 0), coalesce(of_tenant.runs, 0
 coalesce(job_turn.turn, 0), coalesce(tenant_turn.turn, 0), due.at, due.number LIMIT 1
 """
 _NEXT = f"""
-SELECT waits.run, waits.job, waits.tenant FROM runs AS waits WHERE {_READY}
+SELECT waits.* FROM runs AS waits WHERE {_READY}
 AND waits.priority = ? AND waits.job = ? AND waits.tenant = ? ORDER BY waits.at, waits.number LIMIT 1
 """
 _TAKE = (
@@ -72,7 +82,7 @@ _TURN = (
     " ON CONFLICT (name) DO UPDATE SET turn = excluded.turn"
 )
 _LAST_FIRED = (
-    "SELECT at FROM fired WHERE job = ? AND tenant = ? AND role = ? AND attempt = 1"
+    "SELECT * FROM fired WHERE job = ? AND tenant = ? AND role = ? AND attempt = 1"
     " AND cause IN ('schedule', 'catch_up') ORDER BY at DESC LIMIT 1"
 )
 _ONCE = (
@@ -112,32 +122,47 @@ class RunQueue(Transactions):
         """Return the next waiting run, queued and held by this process for the server; None without one."""
         if not self._rows("SELECT 1 FROM runs WHERE state = 'waiting' LIMIT 1"):
             return None
-        with self._write_unsynced() as db:
-            held = db.execute("SELECT count(*) AS runs FROM runs WHERE alive AND server = ?", server)
-            if held.fetchone()["runs"] >= runs:
-                return None
-            times = (db.now.isoformat(),) * 2
-            lane = db.execute(_NEXT_LANE, *times, server, per_tenant, per_tenant).fetchone()
-            if lane is None:
-                return None
-            row = db.execute(_NEXT, *times, lane["priority"], lane["job"], lane["tenant"]).fetchone()
-            db.execute(_TAKE, server, *self._process(db.now), row["run"])
-            for name in (f"job/{row['job']}", f"tenant/{row['job']}/{row['tenant']}"):
-                db.execute(_TURN, name)
-            return db.find(row["run"])
+        while True:
+            try:
+                with self._write_unsynced() as db:
+                    return self._take(db, server, runs=runs, per_tenant=per_tenant)
+            except DamagedRowError as error:  # of one job, which is passed over from now on
+                if (error.row.table, error.row.key) in self._damaged:
+                    raise
+                self._note_damaged(error.row)
+
+    def _take(self, db: LedgerTransaction, server: str, *, runs: int, per_tenant: int) -> JobRun | None:
+        held = db.execute("SELECT count(*) AS runs FROM runs WHERE alive AND server = ?", server)
+        if held.fetchone()["runs"] >= runs:
+            return None
+        times = (db.now.isoformat(),) * 2
+        rows = [row.key[0] for row in self._damaged.values() if row.stops]
+        words = _PASSED_OVER.format(", ".join(map(str, rows))) if rows else ""
+        lane_query, run_query = (query.format(passed_over=words) for query in (_NEXT_LANE, _NEXT))
+        lanes = db.rows(lane_query, *times, server, per_tenant, per_tenant)
+        if not lanes:
+            return None
+        lane = lanes[0]
+        row = db.rows(run_query, *times, lane["priority"], lane["job"], lane["tenant"])[0]
+        read_row("runs", row, job_run)
+        db.execute(_TAKE, server, *self._process(db.now), row["run"])
+        for name in (f"job/{row['job']}", f"tenant/{row['job']}/{row['tenant']}"):
+            db.execute(_TURN, name)
+        return db.find(row["run"])
 
     def last_fired(self, job: str, tenant: str, role: Role) -> dt.datetime | None:
         """Return the latest slot time that a schedule fired, caught up with, or missed."""
-        rows = self._rows(_LAST_FIRED, job, tenant, role)
-        return dt.datetime.fromisoformat(rows[0]["at"]) if rows else None
+        return next(
+            (read_row("fired", row, fired_at) for row in self._rows(_LAST_FIRED, job, tenant, role)), None
+        )
 
     def last_fired_of(
         self, keys: Collection[tuple[str, str, Role]]
     ) -> dict[tuple[str, str, Role], dt.datetime]:
         """Return what `last_fired` returns of each job, tenant and role that has fired."""
         with self._look() as db:
-            rows = {key: db.execute(_LAST_FIRED, *key).fetchone() for key in keys} if db else {}
-        return {key: dt.datetime.fromisoformat(row["at"]) for key, row in rows.items() if row}
+            rows = {key: db.rows(_LAST_FIRED, *key) for key in keys} if db else {}
+        return {key: read_row("fired", found[0], fired_at) for key, found in rows.items() if found}
 
     def effect(self, slot: Slot, role: Role, kind: str, key: str) -> bool:
         """Return True the first time that a slot and role has this effect, and False ever after."""
@@ -145,11 +170,16 @@ class RunQueue(Transactions):
             return bool(db.execute(_ONCE, *place(slot), role, kind, key).rowcount)
 
 
+def fired_at(row: Any) -> dt.datetime:
+    """Return the slot time of a row of the table `fired`; ValueError for a text that is no time."""
+    return time_of(row["at"])
+
+
 def _enqueue(db: LedgerTransaction, order: RunOrder, *, again: bool = False) -> JobRun | None:
     key = (*place(order.slot), order.role)
     if order.trigger in _BY_HAND:
-        for row in db.execute(_WAITS, *key).fetchall():
-            return job_run(row)
+        for row in db.rows(_WAITS, *key):
+            return read_row("runs", row, job_run)
         db.execute(_LATER_ATTEMPTS, *key)
     elif not db.execute(_FIRE, *key, order.attempt, order.trigger).rowcount:
         if not again:

@@ -8,13 +8,16 @@ import shlex
 import sqlite3
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from workbench import locking
 from workbench.context import Clock
 from workbench.jobs.ledger.holds import Holds
 from workbench.jobs.ledger.host import Host
 from workbench.jobs.ledger.outbox import Outbox, delete_settled
+from workbench.jobs.ledger.repairs import Repairs
 from workbench.jobs.ledger.run_lines import RunLines
 from workbench.jobs.ledger.run_queue import RunQueue, delete_lines
 from workbench.jobs.ledger.tables import FROM_SCHEMA_1, SCHEMA, SQLITE
@@ -22,7 +25,7 @@ from workbench.jobs.ledger.transactions import EndOf, LedgerTransaction
 from workbench.sqlite_file import connect, prepare, translated
 
 
-class SqlLedger(RunLines, RunQueue, Holds, Outbox):
+class SqlLedger(RunLines, RunQueue, Holds, Outbox, Repairs):
     """A complete ledger in an SQL store; the store provides the transactions."""
 
     def purge(self, before: dt.datetime, *, dry_run: bool = False) -> int:
@@ -83,7 +86,7 @@ class SqliteLedger(SqlLedger):
                 if not synced:
                     db.execute("PRAGMA synchronous = NORMAL")
                 db.execute(begin)
-                yield LedgerTransaction(db=db, now=self._clock.now())
+                yield _LenientTransaction(db=db, now=self._clock.now())
                 db.execute("COMMIT")
                 if not synced:
                     db.execute("PRAGMA synchronous = FULL")
@@ -104,6 +107,30 @@ class SqliteLedger(SqlLedger):
                 raise
             self._db = db
         return self._db
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _LenientTransaction(LedgerTransaction):
+    """A transaction whose queries also return texts that are not UTF-8: one bad row hides no other."""
+
+    db: sqlite3.Connection
+
+    def rows(self, query: str, *values: Any) -> list[Any]:
+        """Return the rows of a query; a byte that is no text is returned as its code."""
+        try:
+            return self.db.execute(query, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if "decode" not in str(error).lower():
+                raise
+        self.db.text_factory = _escaped
+        try:
+            return self.db.execute(query, values).fetchall()
+        finally:
+            self.db.text_factory = str
+
+
+def _escaped(text: bytes) -> str:
+    return text.decode(errors="backslashreplace")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import abc
 import datetime as dt
+import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, get_args
 
 import orjson
 
 from workbench.context import Clock
-from workbench.errors import CorruptError, NotFoundError
+from workbench.errors import NotFoundError
+from workbench.jobs.ledger.damage import DamagedRow, DamagedRowError, T, read_row
 from workbench.jobs.ledger.host import Host
-from workbench.jobs.ledger.runs import JobRun, Outcome, RunEnd, Slot
+from workbench.jobs.ledger.runs import JobRun, Outcome, Role, RunEnd, Slot
 
 #: Seconds after which a run or a server on another host counts as dead unless it renews its lease.
 LEASE_S: Final = 60
+_ROLES: Final = frozenset(get_args(Role))
 #: What the output of a run says about its end, when its process died after it had published; else None.
 EndOf = Callable[[JobRun], tuple[Outcome, RunEnd] | None]
 
@@ -55,12 +58,16 @@ class LedgerTransaction:
         """Execute one statement."""
         return self.db.execute(statement, values)
 
+    def rows(self, query: str, *values: Any) -> list[Any]:
+        """Return the rows of a query."""
+        return self.execute(query, *values).fetchall()
+
     def find(self, run: str) -> JobRun:
-        """Return a run; NotFoundError for an unknown one."""
-        row = self.execute("SELECT * FROM runs WHERE run = ?", run).fetchone()
-        if row is None:
+        """Return a run; NotFoundError for an unknown one, DamagedRowError for one that cannot be read."""
+        rows = self.rows("SELECT * FROM runs WHERE run = ?", run)
+        if not rows:
             raise unknown_run(run)
-        return job_run(row)
+        return read_row("runs", rows[0], job_run)
 
 
 class Transactions(abc.ABC):
@@ -70,6 +77,8 @@ class Transactions(abc.ABC):
         self._clock = clock
         self._host = host or Host.here()
         self._end_of = end_of
+        #: The rows that could not be read, by table and key, as long as they are there.
+        self._damaged: dict[tuple[str, tuple[str | int, ...]], DamagedRow] = {}
 
     def _now(self) -> dt.datetime:
         """Return the time that leases are compared with."""
@@ -89,10 +98,23 @@ class Transactions(abc.ABC):
 
     def _rows(self, query: str, *values: Any) -> list[Any]:
         with self._look() as db:
-            return db.execute(query, *values).fetchall() if db else []
+            return db.rows(query, *values) if db else []
 
     def _runs(self, query: str, *values: Any) -> list[JobRun]:
-        return [job_run(row) for row in self._rows(query, *values)]
+        return self._readable("runs", self._rows(query, *values), job_run)
+
+    def _readable(self, table: str, rows: Iterable[Any], read: Callable[[Any], T]) -> list[T]:
+        """Return the values of the rows that can be read; note the others, which `damaged` returns."""
+        found = []
+        for row in rows:
+            try:
+                found.append(read_row(table, row, read))
+            except DamagedRowError as error:
+                self._note_damaged(error.row)
+        return found
+
+    def _note_damaged(self, row: DamagedRow) -> None:
+        self._damaged[row.table, row.key] = row
 
     def _process(self, now: dt.datetime, pid: int | None = None) -> tuple[str, int, str, str]:
         """Return the columns `host`, `pid`, `born` and `lease_until` of a process of this host."""
@@ -137,47 +159,46 @@ def packed(value: Mapping[str, Any] | Sequence[str]) -> str:
 
 
 def job_run(row: Any) -> JobRun:
-    """Return a row of the table `runs` as a value; CorruptError for one that no workbench wrote."""
-    # SQLite compares a name with those of all columns: a row is read as a whole.
-    values = row if isinstance(row, dict) else dict(zip(row.keys(), row, strict=True))
-    try:
-        return JobRun(  # by name, and not in a loop: a page reads 100,000 rows
-            run=values["run"],
-            slot=Slot(job=values["job"], tenant=values["tenant"], at=_time(values["at"])),
-            version=values["version"],
-            input_digest=values["input_digest"],
-            state=values["state"],
-            outcome=values["outcome"],
-            queued_at=_time(values["queued_at"]),
-            started_at=_time_or_none(values["started_at"]),
-            finished_at=_time_or_none(values["finished_at"]),
-            host=values["host"],
-            pid=values["pid"],
-            process_started_at=values["born"],
-            lease_until=_time(values["lease_until"]),
-            rows=values["rows"],
-            quarantined=values["quarantined"],
-            cost_usd=values["cost_usd"],
-            folder=values["folder"],
-            detail=values["detail"],
-            role=values["role"],
-            trigger=values["cause"],
-            attempt=values["attempt"],
-            priority=values["priority"],
-            not_before=_time_or_none(values["not_before"]),
-            server=values["server"],
-            fingerprint=values["fingerprint"],
-            facts=orjson.loads(values["facts"]) if values["facts"] != "{}" else {},
-        )
-    except ValueError as error:
-        raise CorruptError(
-            f"the ledger's row of run {values['run']} cannot be read: {error}",
-            hint="restore it from a backup",
-        ) from None
+    """Return a row of the table `runs` as a value; an error for one that no workbench wrote.
+
+    The row has all columns, in the order of the table: to find one by its name takes longer than to read it,
+    and a page reads 100,000 rows.
+    """
+    (
+        _, run, job, tenant, at, role, version, input_digest, state, _, _, outcome, queued_at, started_at,
+        finished_at, host, pid, born, lease_until, rows, quarantined, cost, folder, detail, cause, attempt,
+        priority, not_before, server, fingerprint, facts,
+    ) = row.values() if isinstance(row, dict) else row  # fmt: skip
+    if role not in _ROLES:
+        raise ValueError(f"role is {role!r}")
+    if cost is not None and not 0.0 <= cost < math.inf:
+        raise ValueError(f"cost_usd is {cost!r}")
+    if "\\" in run:
+        raise ValueError(f"run is {run!r}, which is no id")
+    return JobRun(
+        run=run, slot=Slot(job=job, tenant=tenant, at=time_of(at)), version=version,
+        input_digest=input_digest, state=state, outcome=outcome, queued_at=time_of(queued_at),
+        started_at=None if started_at is None else time_of(started_at),
+        finished_at=None if finished_at is None else time_of(finished_at),
+        host=host, pid=pid, process_started_at=born, lease_until=time_of(lease_until), rows=rows,
+        quarantined=quarantined, cost_usd=cost, folder=folder, detail=detail, role=role, trigger=cause,
+        attempt=attempt, priority=priority,
+        not_before=None if not_before is None else time_of(not_before),
+        server=server, fingerprint=fingerprint, facts={} if facts == "{}" else _facts(facts),
+    )  # fmt: skip
 
 
-_time = dt.datetime.fromisoformat
+def _facts(text: str) -> dict[str, Any]:
+    """Return the facts of a run; ValueError or TypeError for what is no JSON object."""
+    known = orjson.loads(text)
+    if not isinstance(known, dict):
+        raise TypeError(f"facts is {text[:40]!r}, which is no JSON object")
+    return known
 
 
-def _time_or_none(text: str | None) -> dt.datetime | None:
-    return None if text is None else _time(text)
+def time_of(text: str) -> dt.datetime:
+    """Return a time as the tables hold it; ValueError for another text."""
+    at = dt.datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"the time {text!r} has no offset")
+    return at
