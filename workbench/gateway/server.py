@@ -29,6 +29,7 @@ from workbench.gateway.gateway import Gateway
 from workbench.gateway.metrics import GatewayMetrics
 from workbench.gateway.provider_secrets import hold_stored_keys, is_held
 from workbench.identities.owner_token import make_owner_token
+from workbench.workspace.interrupted import recover_interrupted
 
 _BACKLOG: Final = 2_048
 #: Seconds for what is left of cancelled calls, which write their records.
@@ -135,6 +136,7 @@ def serve(
     _allow_open_files()
     make_owner_token(root)
     hold_stored_keys(root)
+    recover_interrupted(root)
     server = GatewayServer(Gateway(root, mode=mode), listener, settings, log=log)
     _sync.run(server.start())
     ready()

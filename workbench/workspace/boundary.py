@@ -54,6 +54,7 @@ from workbench.policy.current import CurrentPolicy
 from workbench.ports import Call, Control, Handler, Model
 from workbench.privacy.repository import redaction_of
 from workbench.records import egress
+from workbench.records.in_flight import calls_in_flight
 from workbench.records.journal import Journal
 from workbench.records.segments import CallLog
 from workbench.records.slot_writes import SlotWrites
@@ -63,6 +64,7 @@ from workbench.types import STATED, Event, Port, Usage
 from workbench.workspace import policies
 from workbench.workspace.candidates import warn_of_unknown_price
 from workbench.workspace.gateway_verbs import RemoteVerbs
+from workbench.workspace.interrupted import recover_interrupted
 from workbench.workspace.moderating import Moderating
 from workbench.workspace.opening import content_at, erase_forgotten
 from workbench.workspace.privacy import privacy_of
@@ -136,6 +138,7 @@ class Boundary:
     ) -> None:
         places = places or StatePaths(home=root)
         self.root, self.home = root, places.home
+        recover_interrupted(self.home)
         where = places.memories or StoreLocation(state=self.home / STATE)
         self.stores = Stores(where)
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
@@ -174,6 +177,7 @@ class Boundary:
         return {
             "observe": Observe(
                 CallLog(self.home / CALLS),
+                in_flight=calls_in_flight(self.home),
                 price=self._price,
                 price_source=self._price_source,
                 audit=CallAudit(self.audit),
@@ -271,6 +275,8 @@ class Boundary:
         return card.price_source if card else ""
 
     def _leaf(self, call: Call) -> AsyncIterator[Event]:
+        if (before := call.span.before_asking) is not None:
+            before()
         # Marks connections and processes opened from here on as the boundary's own.
         return egress.marked(self._leaves[call.port](call))
 
