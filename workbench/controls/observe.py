@@ -38,7 +38,7 @@ Export = Callable[[Mapping[str, Any], Call], None]
 class Log(Protocol):
     """An append-only log of lines."""
 
-    def open(self) -> int:
+    def open(self) -> object:
         """Open the log, or raise UnavailableError."""
 
     def append(self, line: bytes) -> int:
@@ -82,6 +82,7 @@ class _Seen:
         self.around = current_invocation()
         self.kept: list[Event] | None = None
         self.slot: Slot | None = None
+        self.who = _who(call)
 
     def take(self, event: Event, now: float) -> None:
         if not self.events:
@@ -166,7 +167,7 @@ class Observe:
             "parent": around.parent if around else None,
             "at": at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
             "duration_s": round(call.context.clock.monotonic() - seen.began, 6),
-            **_who(call),
+            **seen.who,
             **self._tokens(call, seen),  # it notes what was saved, which `_how` records
             **_how(call, seen, ended or unsealed),
         }
@@ -201,7 +202,7 @@ class Observe:
                 "parent": seen.around.parent if seen.around else None,
                 "at": at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
                 "duration_s": None,
-                **_who(call),
+                **seen.who,
                 **dict.fromkeys(tokens),
                 "cost_usd": None if not costs or None in costs else sum(costs),
                 **_how(call, seen, None),
@@ -317,7 +318,6 @@ def _who(call: Call) -> dict[str, Any]:
         "port": call.port,
         "operation": call.operation,
         "target": call.target,
-        "model": _answering(call) if call.port == "model" else None,
         "prompt": _text(call.labels.get("prompt")),
         "labels": dict(call.labels),
     }
@@ -352,6 +352,7 @@ def _how(call: Call, seen: _Seen, ended: BaseException | None) -> dict[str, Any]
     if outcome == "abandoned" and seen.events and not streamed:
         outcome = "ok"  # a plain reply is complete after its only event
     return {
+        "model": _answering(call) if call.port == "model" else None,
         "outcome": outcome,
         "error": None if ended is None or outcome in {"ok", "abandoned"} else type(ended).__name__,
         "status": getattr(ended, "status", None),

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from workbench.config import GatewayLimits
+from workbench.gateway.exchange import CONNECTION
 
 #: Seconds after which a connection whose other end vanished is given up.
 _VANISHED_S: Final = 60
@@ -32,6 +33,10 @@ _REASONS: Final = {
 }  # fmt: skip
 
 
+def _no_request() -> None:
+    """Stand for the block of a connection that answers no request."""
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. A client that is slow, silent or too large loses it, and no other client waits.
 
@@ -47,6 +52,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._limits = limits
         #: Called when the connection is closed.
         self.on_lost: Callable[[], object] = lambda: None
+        self._is_lost = False
+        self._when_left: Callable[[], object] = _no_request
         self._is_ending = self._is_dropping = False
         self._head_bytes = self._head_count = 0
         self._reading: asyncio.TimerHandle | None = None
@@ -67,7 +74,24 @@ class BoundedProtocol(HttpToolsProtocol):
         self._wait_to_read(None)
         self._wait_to_write(None)
         super().connection_lost(exc)
+        self._is_lost = True
+        if self.scope is not None:
+            self.scope.pop(CONNECTION, None)  # a cycle, which would wait for a search for garbage
+        self._when_left()
         self.on_lost()
+
+    def watch(self, left: Callable[[], object]) -> None:
+        """Call `left` when the client closes the connection, at once when it has."""
+        self._when_left = left
+        if self._is_lost:
+            left()
+        elif self.flow is not None:
+            self.flow.resume_reading()  # the end of a connection is not read otherwise
+
+    def unwatch(self, left: Callable[[], object]) -> None:
+        """Call `left` no longer; the next request may be watched already."""
+        if self._when_left is left:
+            self._when_left = _no_request
 
     def data_received(self, data: bytes) -> None:
         """Read what came, unless the connection is being closed."""
@@ -100,6 +124,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._wait_to_read(self._limits.body_s)
+        self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
         if self.parser.get_method() != b"HEAD":  # of which no body is written
             self.cycle.transport = _JoinedHead(self.transport, self._end)  # type: ignore[assignment]

@@ -12,6 +12,7 @@ import functools
 import os
 import secrets
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ from workbench.types import JSON
 SLOT_BYTES: Final = 4096
 #: Most slots of a process. Only calls whose records could not be written keep theirs.
 _MOST_SLOTS: Final = 16_384
+#: Seconds between two looks whether the file still has its name.
+_LOOK_S: Final = 1.0
 _SUFFIX: Final = ".calls"
 
 
@@ -41,13 +44,16 @@ class Slot:
 
     def write(self, call: bytes) -> None:
         """Write the call, JSON of less than `SLOT_BYTES` bytes; raise UnavailableError when it cannot be."""
-        with files.writing(self._file.path):
-            os.pwrite(self._file.descriptor, call + b"\n", self._offset)
+        file = self._file
+        with files.writing(file.path):
+            os.pwrite(file.descriptor, call + b"\n", self._offset)
 
     def clear(self) -> None:
         """Free the slot. A file that cannot be written keeps the call, whose record is then found."""
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105 - `suppress` takes longer, and this runs for each call
             os.pwrite(self._file.descriptor, b"\0", self._offset)
+        except OSError:
+            pass
         self._file.give_back(self._offset // SLOT_BYTES)
 
 
@@ -58,15 +64,18 @@ class CallsInFlight:
         self._folder = folder
         self._file: _SlotFile | None = None
         self._lock = threading.Lock()
+        self._look_at = 0.0
         _all.add(self)
 
     def slot(self) -> Slot:
         """Return a free slot; raise UnavailableError when the file cannot be written."""
         with self._lock:
-            file = self._file
-            if file is None or not file.is_usable:
+            file, now = self._file, time.monotonic()
+            if file is None or (now >= self._look_at and not file.is_usable):
                 with files.writing(self._folder):
                     file = self._file = _SlotFile(self._folder)
+            if now >= self._look_at:
+                self._look_at = now + _LOOK_S
             return Slot(file, file.take())
 
     def forked(self) -> None:
@@ -96,8 +105,8 @@ class _SlotFile:
 
     @property
     def is_usable(self) -> bool:
-        """Whether the file is of this process and still has its name."""
-        return self._pid == os.getpid() and os.fstat(self.descriptor).st_nlink > 0
+        """Whether the file still has its name."""
+        return os.fstat(self.descriptor).st_nlink > 0
 
     def take(self) -> int:
         """Return the number of a free slot."""

@@ -25,6 +25,7 @@ import secrets
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 #: The size at which a segment ends: about 15,000 calls, which are read in less than half a second.
 SEGMENT_BYTES: Final = 16 << 20
 _ROW_GROUP = 8_192
+#: Seconds between two looks whether the open segment is still there, before calls.
+_LOOK_S: Final = 1.0
 _DAY = re.compile(rb'"at":"(\d{4}-\d\d-\d\d)')
 
 
@@ -62,10 +65,15 @@ class CallLog:
         self._most = segment_bytes
         self._lines = Lines(path)
         self._day = b""
+        self._look_at = 0.0
 
-    def open(self) -> int:
-        """Return the descriptor of the open segment; raise UnavailableError when it cannot be opened."""
-        return self._lines.open()
+    def open(self) -> None:
+        """Open the open segment; raise UnavailableError when it cannot be opened."""
+        now = time.monotonic()
+        if now < self._look_at and self._lines.is_open:
+            return  # a call looked a moment ago, and each record looks again
+        self._lines.open()
+        self._look_at = now + _LOOK_S
 
     def append(self, line: bytes) -> int:
         """Append a record, passed without its newline, and return its offset in its segment."""
