@@ -24,6 +24,8 @@ _LAST_REQUEST_S: Final = 1.0
 _DROP_S: Final = 2.0
 #: Most headers of a request.
 _MOST_HEADERS: Final = 100
+#: No wait that anything begins.
+_UNCHANGED: Final = -1.0
 _CONTINUE: Final = b"HTTP/1.1 100"
 #: SO_LINGER with a timeout of zero: closing sends a reset.
 _DISCARD: Final = struct.pack("ii", 1, 0)
@@ -57,6 +59,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_ending = self._is_dropping = False
         self._head_bytes = self._head_count = 0
         self._reading: asyncio.TimerHandle | None = None
+        #: The wait that the piece which is read now began last.
+        self._next_wait: float | None = _UNCHANGED
+        self._is_feeding = False
         self._writing: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -96,7 +101,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read what came, unless the connection is being closed."""
         if not self.transport.is_closing() and self.parser is not None and not self._is_dropping:
-            super().data_received(data)
+            self._is_feeding, self._next_wait = True, _UNCHANGED
+            try:
+                super().data_received(data)
+            finally:
+                self._is_feeding = False
+                if self._next_wait != _UNCHANGED:
+                    self._wait_to_read(self._next_wait)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
         """Answer what is no HTTP."""
@@ -179,6 +190,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(431)
 
     def _wait_to_read(self, seconds: float | None) -> None:
+        """Wait so long for what the client sends next, None for not at all; a piece under way ends first."""
+        if self._is_feeding:  # a small request begins and ends within one piece, which needs no timer
+            self._next_wait = seconds
+            return
         if self._reading is not None:
             self._reading.cancel()
         self._reading = None if seconds is None else self.loop.call_later(seconds, self._read_too_late)
