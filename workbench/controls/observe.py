@@ -18,7 +18,7 @@ from workbench.context import current_invocation, new_id
 from workbench.controls.position import OPERATIONS, READS, Position
 from workbench.errors import InvalidOutputError, RefusedError, WorkbenchError
 from workbench.ports import Call, Handler
-from workbench.records.in_flight import SLOT_BYTES, CallsInFlight, Slot
+from workbench.records.in_flight import SLOT_BYTES, CallsInFlight, CallSlot
 from workbench.types import Event, Hit, Usage
 from workbench.wire.contents import with_contents
 from workbench.wire.redaction import clean_error
@@ -81,7 +81,7 @@ class _Seen:
         self.hits: list[Hit] = []
         self.around = current_invocation()
         self.kept: list[Event] | None = None
-        self.slot: Slot | None = None
+        self.slot: CallSlot | None = None
         self.who = _who(call)
 
     def take(self, event: Event, now: float) -> None:
@@ -105,8 +105,9 @@ class Observe:
     and `price_source` where the price comes from. `audit` receives each record after it is written, and a
     call whose row cannot be written fails too. `content` keeps what was asked and answered before that.
     `export` receives each record after it is written, with its call; an error of it fails no call.
-    `in_flight` holds each call from before its target is asked until its record is written, so that a kill of
-    this process leaves a record with the outcome `interrupted`; not those that only read a memory.
+    A log may have `in_flight`, which holds each call from before its target is asked until its record is
+    written, so that a kill of this process leaves a record with the outcome `interrupted`; not those that
+    only read a memory.
     `clean` masks what a text of a record or of an error may not hold.
     """
 
@@ -120,7 +121,6 @@ class Observe:
         content: Content | None = None,
         export: Export | None = None,
         clean: Callable[[str], str] = str,
-        in_flight: CallsInFlight | None = None,
     ) -> None:
         self._log = log
         self._audit = audit
@@ -129,7 +129,7 @@ class Observe:
         self._price_source = price_source
         self._export = export
         self._clean = clean
-        self._in_flight = in_flight
+        self._in_flight: CallsInFlight | None = getattr(log, "in_flight", None)
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Pass the call on and record its outcome."""

@@ -34,7 +34,7 @@ _LOOK_S: Final = 1.0
 _SUFFIX: Final = ".calls"
 
 
-class Slot:
+class CallSlot:
     """The place of one call in the file of its process."""
 
     __slots__ = ("_file", "_offset")
@@ -67,7 +67,7 @@ class CallsInFlight:
         self._look_at = 0.0
         _all.add(self)
 
-    def slot(self) -> Slot:
+    def slot(self) -> CallSlot:
         """Return a free slot; raise UnavailableError when the file cannot be written."""
         with self._lock:
             file, now = self._file, time.monotonic()
@@ -76,7 +76,7 @@ class CallsInFlight:
                     file = self._file = _SlotFile(self._folder)
             if now >= self._look_at:
                 self._look_at = now + _LOOK_S
-            return Slot(file, file.take())
+            return CallSlot(file, file.take())
 
     def forked(self) -> None:
         """Leave the file to the parent, in a new child process: a copy would keep its lock."""

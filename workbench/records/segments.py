@@ -35,6 +35,7 @@ from workbench import files, locking, processes
 from workbench.errors import UnavailableError
 from workbench.records import traces
 from workbench.records.columns import frame_of_lines
+from workbench.records.in_flight import CallsInFlight
 from workbench.records.log import Lines
 
 if TYPE_CHECKING:
@@ -57,11 +58,14 @@ class CallLog:
     """Appends records to the open segment of a log and closes it at its size and at the end of its day.
 
     The days are those of the records. A closed segment is compacted in a thread. A failure to close or to
-    compact fails no call: a later writer or reader does it.
+    compact fails no call: a later writer or reader does it. `in_flight` holds the calls whose records are not
+    written yet.
     """
 
-    def __init__(self, path: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, *, segment_bytes: int = SEGMENT_BYTES, in_flight: CallsInFlight | None = None
+    ) -> None:
+        self.path, self.in_flight = path, in_flight
         self._most = segment_bytes
         self._lines = Lines(path)
         self._day = b""

@@ -138,7 +138,6 @@ class Boundary:
     ) -> None:
         places = places or StatePaths(home=root)
         self.root, self.home = root, places.home
-        recover_interrupted(self.home)
         where = places.memories or StoreLocation(state=self.home / STATE)
         self.stores = Stores(where)
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
@@ -169,15 +168,15 @@ class Boundary:
             )
 
     def _controls(self, places: StatePaths) -> dict[str, Control]:
-        """Return the controls around every call, by their names."""
+        """Return the controls around every call, by their names; first record what a killed process asked."""
+        recover_interrupted(self.home)
         privacy = privacy_of(
             self.root, self.card, columns=places.column_classes, observe=places.observe_privacy,
             home=self.home,
         )  # fmt: skip
         return {
             "observe": Observe(
-                CallLog(self.home / CALLS),
-                in_flight=calls_in_flight(self.home),
+                CallLog(self.home / CALLS, in_flight=calls_in_flight(self.home)),
                 price=self._price,
                 price_source=self._price_source,
                 audit=CallAudit(self.audit),
