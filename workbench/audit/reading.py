@@ -70,7 +70,7 @@ def audited(folder: Path, traces: Mapping[str, str]) -> set[str]:
     found, first = set[str](), min(traces.values(), default="")
     for path in segments_of(folder) if traces and folder.is_dir() else ():
         for line in lines_in(path) if path.name[:10] >= first else ():
-            named = [trace for trace in traces if trace.encode() in line]
-            with contextlib.suppress(ValueError):
-                found.update({(row_of(line).get("metadata") or {}).get("uid")} & {*named} if named else ())
-    return found
+            if any(trace.encode() in line for trace in traces):
+                with contextlib.suppress(ValueError):
+                    found.add(str((row_of(line).get("metadata") or {}).get("uid")))
+    return found & set(traces)

@@ -27,7 +27,7 @@ from workbench.wire.redaction import clean_error
 POSITION: Final = Position(name="observe", operations=OPERATIONS, before=("fallback",))
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_NON_STR_KEYS
 #: What the record of an interrupted call leaves out when it is too long for its slot.
-_TOO_LONG: Final = {
+_TOO_LONG: Final[Mapping[str, Any]] = {
     "checks": [], "decision": None, "findings": [], "hits": [], "labels": {}, "policy_request": None,
     "would_refuse": [],
 }  # fmt: skip

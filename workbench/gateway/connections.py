@@ -81,7 +81,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._is_lost = True
         if self.scope is not None:
-            self.scope.pop(CONNECTION, None)  # a cycle, which would wait for a search for garbage
+            # A cycle, which would wait for a search for garbage.
+            self.scope.pop(CONNECTION, None)  # type: ignore[typeddict-item]
         self._when_left()
         self.on_lost()
 

@@ -78,7 +78,7 @@ def _record(home: Path, calls: Sequence[JSON]) -> None:
         if trace not in stored:
             log.append(orjson.dumps(record, option=orjson.OPT_SORT_KEYS))
         if trace not in rows:
-            audit.interrupted(stored.get(trace, record), str(call.get("subject_uid", "")))
+            audit.interrupted(stored.get(trace) or record, str(call.get("subject_uid", "")))
 
 
 def _options(home: Path) -> ChainOptions:
