@@ -22,6 +22,8 @@ RESULTS = Path("results")
 STATE = Path(".workbench/state")
 #: The open segment of the record of calls; closed ones are in the folder of this name without its suffix.
 CALLS = STATE / "calls.jsonl"
+#: The calls in flight of each process, one file each, which outlives a kill.
+IN_FLIGHT = STATE / "in-flight"
 OUTCOMES = STATE / "outcomes.jsonl"
 #: The audit log, which an auditor is given, and its keys, which stay.
 AUDIT = STATE / "audit"

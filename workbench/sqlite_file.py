@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -61,14 +62,38 @@ def _schema(db: sqlite3.Connection) -> int:
 
 def _address(path: Path) -> str:
     files.make_folder(path.parent)
-    # SQLite would create a file that all users can read, and block on a named pipe.
-    flags = os.O_RDONLY if path.exists() else os.O_CREAT | os.O_RDWR
-    os.close(files.open_regular(path, flags, 0o600))
+    _look(path)
     # SQLite reads a file in WAL mode only where it can write the log, or where the file is immutable: on a
     # disk that nobody can write. A log that is there holds changes, which an immutable file would not show.
     log = path.with_name(f"{path.name}-wal")
     immutable = bool(os.statvfs(path.parent).f_flag & os.ST_RDONLY) and not log.exists()
     return f"file:{quote(str(path.absolute()))}{'?immutable=1' if immutable else ''}"
+
+
+def _look(path: Path) -> None:
+    """Create a missing file; raise ConfigError for what is no regular file, and OSError for one of others.
+
+    SQLite would create a file that all users can read, and block on a named pipe. A file that exists is not
+    opened: to close it ends every lock that this process has on it, those of its other connections too, and
+    another process could then remove the log under them.
+    """
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        place = Path(os.path.realpath(path))  # of a link that leads to no file yet
+        aside = files.aside_of(place)
+        os.close(os.open(aside, os.O_CREAT | os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        try:
+            with contextlib.suppress(FileExistsError):  # another process was first
+                os.link(aside, place)
+        finally:
+            aside.unlink()
+        return
+    if not stat.S_ISREG(kind):
+        what = "Is a directory" if stat.S_ISDIR(kind) else "not a regular file"
+        raise ConfigError(f"cannot read {path}: {what}", hint=f"ls -l {path}   # a file is expected there")
+    if not os.access(path, os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 @contextlib.contextmanager

@@ -72,6 +72,12 @@ def test_a_change_of_the_cache_reruns_no_stage(tmp_path):
     assert of_stage("judge", case, "") == of_stage("judge", without, "")
 
 
+def cached_bytes(root) -> bytes:
+    """The bytes of the cache's file and of its log."""
+    path = root / layout.EXACT_ANSWERS
+    return b"".join(file.read_bytes() for file in sorted(path.parent.glob(f"{path.name}*")))
+
+
 def test_what_is_forgotten_leaves_the_cache(tmp_path):
     ws, model = connected(repository(tmp_path, model=CACHED))
     kb = ws.memory()
@@ -81,7 +87,9 @@ def test_what_is_forgotten_leaves_the_cache(tmp_path):
     rendered = ws.prompt().render(question="When is a taxi paid?", passages=[hit])
     for asked in (rendered, "something else"):
         ws.model().chat(asked)
+    assert b"taxi" in cached_bytes(tmp_path)
     assert kb.forget(source="taxi").journal_entries == 1
+    assert b"taxi" not in cached_bytes(tmp_path)
     for asked in (rendered, "something else"):
         ws.model().chat(asked)
     assert len(model.calls) == 3, "one was asked again"

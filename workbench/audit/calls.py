@@ -45,6 +45,15 @@ class CallAudit:
         """Append the row of a record and return its number; `subject` is the person that it is about."""
         return self.chain.append(row_of_call(record, self.pseudonyms, subject=subject))
 
+    def subject_uid(self, tenant: str, subject: str) -> str:
+        """Return the digest by which the rows of a tenant name a person."""
+        return self.pseudonyms.of("subject", tenant, subject)
+
+    def interrupted(self, record: Mapping[str, Any], subject_uid: str) -> int:
+        """Append the row of a record whose process was killed; the digest names the person, "" nobody."""
+        named = {"subject_uid": subject_uid} if subject_uid else {}
+        return self.chain.append({**row_of_call(record, self.pseudonyms), **named})
+
 
 def _rules(names: Sequence[str]) -> list[str]:
     """Return the rules that would refuse; a budget, which may be named after a person, is `budget`."""

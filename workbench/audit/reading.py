@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,3 +63,14 @@ def rows_of(folder: Path, which: Filter, keys: Path, *, limit: int | None = None
                 if which.chosen(row, pseudonyms):
                     found.append(row)
     return list(found)
+
+
+def audited(folder: Path, traces: Mapping[str, str]) -> set[str]:
+    """Return those of the trace ids, each with the day of its call, whose calls have rows in a log."""
+    found, first = set[str](), min(traces.values(), default="")
+    for path in segments_of(folder) if traces and folder.is_dir() else ():
+        for line in lines_in(path) if path.name[:10] >= first else ():
+            if any(trace.encode() in line for trace in traces):
+                with contextlib.suppress(ValueError):
+                    found.add(str((row_of(line).get("metadata") or {}).get("uid")))
+    return found & set(traces)

@@ -47,8 +47,10 @@ def show(*, since: str | None, principal: str, tenant: str, action: str, limit: 
     from workbench.identities.providers import principal_of_command
     from workbench.workspace.caller_identity import tenant_of_command
     from workbench.workspace.history import hidden_note, hidden_use_cases, moment_of
+    from workbench.workspace.interrupted import recover_interrupted
 
     root = config.find_root()
+    recover_interrupted(root)
     earliest = moment_of(since)
     which = Filter(
         since=earliest.isoformat(timespec="microseconds") if earliest else "",

@@ -23,9 +23,12 @@ def budget(*, phase: str, as_json: bool) -> None:
     A budget with `enforce: observe` shows how many calls it would have refused, and when the last.
     """
     from workbench import _sync
+    from workbench.workspace.interrupted import recover_interrupted
     from workbench.workspace.spending import Spending
 
-    spending = Spending(config.find_root())
+    root = config.find_root()
+    recover_interrupted(root)
+    spending = Spending(root)
     try:
         found = _sync.run(spending.all(phase=phase))
     finally:

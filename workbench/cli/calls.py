@@ -193,7 +193,9 @@ def _say_found(title: str, found: pl.DataFrame, chosen: Chosen, *, as_json: bool
 def _chosen(root: Path, **which: str | None) -> Chosen:
     """Return the calls that the user of this process may see."""
     from workbench.workspace.history import chosen_of_process, moment_of
+    from workbench.workspace.interrupted import recover_interrupted
 
+    recover_interrupted(root)
     return chosen_of_process(
         root,
         tenant=which.get("tenant"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
@@ -85,9 +86,15 @@ def load_params(root: Path) -> Params:
     A process parses the file again only after it has changed, so do not change the returned value. After
     `keep_last_valid` an edit that made it invalid changes nothing.
     """
-    path = root / PARAMS
+    path = _path_of(root)
     kept = _last_valid.get(path)
     return _parsed(path) if kept is None else kept.params()
+
+
+@functools.lru_cache(maxsize=256)
+def _path_of(root: Path) -> Path:
+    """Return the path of `params.yaml`; each request to a gateway asks, and to join a path takes longer."""
+    return root / PARAMS
 
 
 def read_sections(root: Path, kind: type[_Sections], *, words: Iterable[str], hint: str) -> _Sections:

@@ -64,13 +64,13 @@ class ContentKeys:
     """The keys in a folder, which its owner alone can read."""
 
     def __init__(self, folder: Path, *, environment: Mapping[str, str] = os.environ) -> None:
-        self.folder = folder
+        self.folder, self._folder = folder, str(folder)
         self._environment = environment
         self._known: dict[str, tuple[int, SubjectKey]] = {}
 
     def name_of(self, tenant: str, subject: str) -> str:
         """Return the keyed digest of a tenant's subject; "" is the subject of content about no person."""
-        return keyed_digest(self._master, tenant, subject)[:32]
+        return _name_of(self._master, tenant, subject)
 
     def of(self, tenant: str, subject: str) -> SubjectKey:
         """Return the key of a tenant's subject, created on first use and again after it was erased."""
@@ -122,9 +122,8 @@ class ContentKeys:
 
     def _kept(self, name: str) -> SubjectKey | None:
         """Return the key in its file, which another process may have erased since it was read."""
-        path = self._path(name)
-        try:
-            inode = os.stat(path).st_ino  # noqa: PTH116  each call asks, and a Path takes longer
+        try:  # each call asks, and a Path takes longer
+            inode = os.stat(f"{self._folder}/{name[:2]}/{name}.key").st_ino  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError):
             self._known.pop(name, None)
             return None
@@ -133,7 +132,7 @@ class ContentKeys:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
             with contextlib.suppress(FileNotFoundError):
-                known = self._known[name] = (inode, self._read(name, path))
+                known = self._known[name] = (inode, self._read(name, self._path(name)))
         return known[1] if known is not None else None
 
     def _read(self, name: str, path: Path) -> SubjectKey:
@@ -161,6 +160,11 @@ class ContentKeys:
             variable=KEY_VARIABLE,
             environment=self._environment,
         )
+
+
+@functools.lru_cache(maxsize=_MOST_KNOWN)
+def _name_of(master: bytes, tenant: str, subject: str) -> str:
+    return keyed_digest(master, tenant, subject)[:32]
 
 
 @functools.lru_cache(maxsize=1_024)

@@ -106,6 +106,7 @@ class BudgetControl:
         accounts = self._accounts.accounts(call.context)
         bound = self._bound(call, accounts)
         reservation = await self._reserve(call, accounts, bound)
+        call.span.reservation = reservation
         spending = _AttemptSpending(call, bound, self._card(call.target))
         try:
             async with aclosing(proceed(spending.limited(call))) as events:  # type: ignore[type-var]
@@ -123,6 +124,7 @@ class BudgetControl:
                 reservation, spent, answer_s=_left_s(call)
             ):
                 call.span.note(budget_unsettled=True)
+            call.span.reservation = None
 
     def peek(self, call: Call) -> None:
         """Raise BudgetExceededError if the call is known to have no room, before it waits in a queue."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import functools
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Protocol
@@ -14,9 +15,10 @@ import orjson
 from workbench import wire
 from workbench._sync import ABANDONED
 from workbench.context import current_invocation, new_id
-from workbench.controls.position import OPERATIONS, Position
+from workbench.controls.position import OPERATIONS, READS, Position
 from workbench.errors import InvalidOutputError, RefusedError, WorkbenchError
 from workbench.ports import Call, Handler
+from workbench.records.in_flight import SLOT_BYTES, CallsInFlight, CallSlot
 from workbench.types import Event, Hit, Usage
 from workbench.wire.contents import with_contents
 from workbench.wire.redaction import clean_error
@@ -24,6 +26,11 @@ from workbench.wire.redaction import clean_error
 #: Outermost, so that refusals by other controls, degraded answers and crashes are recorded too.
 POSITION: Final = Position(name="observe", operations=OPERATIONS, before=("fallback",))
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_NON_STR_KEYS
+#: What the record of an interrupted call leaves out when it is too long for its slot.
+_TOO_LONG: Final[Mapping[str, Any]] = {
+    "checks": [], "decision": None, "findings": [], "hits": [], "labels": {}, "policy_request": None,
+    "would_refuse": [],
+}  # fmt: skip
 Price = Callable[[str, Usage], float | None]
 Export = Callable[[Mapping[str, Any], Call], None]
 
@@ -31,7 +38,7 @@ Export = Callable[[Mapping[str, Any], Call], None]
 class Log(Protocol):
     """An append-only log of lines."""
 
-    def open(self) -> int:
+    def open(self) -> object:
         """Open the log, or raise UnavailableError."""
 
     def append(self, line: bytes) -> int:
@@ -46,6 +53,9 @@ class Audit(Protocol):
 
     def __call__(self, record: Mapping[str, Any], subject: str = "") -> int:
         """Append the row of a record; `subject` is the person whom the call is about."""
+
+    def subject_uid(self, tenant: str, subject: str) -> str:
+        """Return the digest by which the rows of a tenant name a person."""
 
 
 class Content(Protocol):
@@ -71,6 +81,8 @@ class _Seen:
         self.hits: list[Hit] = []
         self.around = current_invocation()
         self.kept: list[Event] | None = None
+        self.slot: CallSlot | None = None
+        self.who = _who(call)
 
     def take(self, event: Event, now: float) -> None:
         if not self.events:
@@ -93,6 +105,9 @@ class Observe:
     and `price_source` where the price comes from. `audit` receives each record after it is written, and a
     call whose row cannot be written fails too. `content` keeps what was asked and answered before that.
     `export` receives each record after it is written, with its call; an error of it fails no call.
+    A log may have `in_flight`, which holds each call from before its target is asked until its record is
+    written, so that a kill of this process leaves a record with the outcome `interrupted`; not those that
+    only read a memory.
     `clean` masks what a text of a record or of an error may not hold.
     """
 
@@ -114,6 +129,7 @@ class Observe:
         self._price_source = price_source
         self._export = export
         self._clean = clean
+        self._in_flight: CallsInFlight | None = getattr(log, "in_flight", None)
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Pass the call on and record its outcome."""
@@ -125,6 +141,8 @@ class Observe:
         if self._content is not None and self._content.applies(call):
             seen.kept = []
         call.span.note(trace_id=new_id())
+        if self._in_flight is not None and _may_take_effect(call):
+            call.span.before_asking = functools.partial(self._hold, self._in_flight, call, at, seen)
         ended: BaseException | None = None
         try:
             # Closed before the record is written, so that the inner controls have added their facts.
@@ -149,7 +167,7 @@ class Observe:
             "parent": around.parent if around else None,
             "at": at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
             "duration_s": round(call.context.clock.monotonic() - seen.began, 6),
-            **_who(call),
+            **seen.who,
             **self._tokens(call, seen),  # it notes what was saved, which `_how` records
             **_how(call, seen, ended or unsealed),
         }
@@ -159,11 +177,51 @@ class Observe:
         self._log.append(orjson.dumps(record, default=_name_only, option=_OPTIONS))
         if self._audit is not None:
             self._audit(record, _subject(call))
+        if seen.slot is not None:
+            seen.slot.clear()
         if self._export is not None:
             with contextlib.suppress(Exception):
                 self._export(record, call)
         if unsealed is not None:
             raise unsealed
+
+    def _hold(self, in_flight: CallsInFlight, call: Call, at: dt.datetime, seen: _Seen) -> None:
+        """Write what is recorded of the call if this process is killed before its record is written."""
+        if (noted := self._interrupted(call, at, seen)) is not None:
+            seen.slot = seen.slot or in_flight.slot()
+            seen.slot.write(noted)
+
+    def _interrupted(self, call: Call, at: dt.datetime, seen: _Seen) -> bytes | None:
+        """Return the record of the call as interrupted, with what it holds of budgets; None when too long."""
+        attempts = _attempts_until_now(call)
+        costs = [attempt.get("cost_usd") for attempt in attempts]
+        tokens = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
+        record = self._protected(
+            {
+                "trace_id": call.span.facts["trace_id"],
+                "parent": seen.around.parent if seen.around else None,
+                "at": at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
+                "duration_s": None,
+                **seen.who,
+                **dict.fromkeys(tokens),
+                "cost_usd": None if not costs or None in costs else sum(costs),
+                **_how(call, seen, None),
+                "outcome": "interrupted",
+                "attempts": attempts,
+            }
+        )
+        noted: dict[str, Any] = {"record": record}
+        if (held := call.span.reservation) is not None:
+            accounts = [[account.budget, dict(account.key)] for account in held.accounts]
+            noted["reservation"] = {"id": held.id, "accounts": accounts, "amounts": [*held.amounts]}
+        if self._audit is not None and (subject := _subject(call)):
+            noted["subject_uid"] = self._audit.subject_uid(call.context.tenant, subject)
+        for less in ({}, _TOO_LONG):
+            noted["record"] = {**record, **less}
+            found = orjson.dumps(noted, default=_name_only, option=_OPTIONS)
+            if len(found) < SLOT_BYTES:
+                return found
+        return None
 
     def _seal(self, call: Call, seen: _Seen) -> WorkbenchError | None:
         """Keep the call's content if it is to be kept; return the error when it cannot be."""
@@ -260,10 +318,22 @@ def _who(call: Call) -> dict[str, Any]:
         "port": call.port,
         "operation": call.operation,
         "target": call.target,
-        "model": _answering(call) if call.port == "model" else None,
         "prompt": _text(call.labels.get("prompt")),
         "labels": dict(call.labels),
     }
+
+
+def _may_take_effect(call: Call) -> bool:
+    """Return whether a target that is asked may be paid or write; not for a computation in this process."""
+    return call.name not in READS and call.labels.get("recorded") is not False
+
+
+def _attempts_until_now(call: Call) -> list[dict[str, Any]]:
+    """Return the attempts of a call whose last one is under way: it may cost what it reserved."""
+    attempts = [dict(attempt) for attempt in call.span.attempts]
+    if attempts:
+        attempts[-1].update(outcome="interrupted", cost_usd=attempts[-1].get("reserved_usd"))
+    return attempts
 
 
 def _subject(call: Call) -> str:
@@ -282,6 +352,7 @@ def _how(call: Call, seen: _Seen, ended: BaseException | None) -> dict[str, Any]
     if outcome == "abandoned" and seen.events and not streamed:
         outcome = "ok"  # a plain reply is complete after its only event
     return {
+        "model": _answering(call) if call.port == "model" else None,
         "outcome": outcome,
         "error": None if ended is None or outcome in {"ok", "abandoned"} else type(ended).__name__,
         "status": getattr(ended, "status", None),

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from workbench.config import GatewayLimits
+from workbench.gateway.exchange import CONNECTION
 
 #: Seconds after which a connection whose other end vanished is given up.
 _VANISHED_S: Final = 60
@@ -23,6 +24,8 @@ _LAST_REQUEST_S: Final = 1.0
 _DROP_S: Final = 2.0
 #: Most headers of a request.
 _MOST_HEADERS: Final = 100
+#: No wait that anything begins.
+_UNCHANGED: Final = -1.0
 _CONTINUE: Final = b"HTTP/1.1 100"
 #: SO_LINGER with a timeout of zero: closing sends a reset.
 _DISCARD: Final = struct.pack("ii", 1, 0)
@@ -30,6 +33,10 @@ _REASONS: Final = {
     400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large",
     503: "Service Unavailable",
 }  # fmt: skip
+
+
+def _no_request() -> None:
+    """Stand for the block of a connection that answers no request."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -48,8 +55,13 @@ class BoundedProtocol(HttpToolsProtocol):
         #: Called when the connection is closed.
         self.on_lost: Callable[[], object] = lambda: None
         self._is_ending = self._is_dropping = self._is_in_head = False
+        self._is_lost = False
+        self._when_left: Callable[[], object] = _no_request
         self._head_bytes = self._head_count = 0
         self._reading: asyncio.TimerHandle | None = None
+        #: The wait that the piece which is read now began last.
+        self._next_wait: float | None = _UNCHANGED
+        self._is_feeding = False
         self._writing: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -67,12 +79,36 @@ class BoundedProtocol(HttpToolsProtocol):
         self._wait_to_read(None)
         self._wait_to_write(None)
         super().connection_lost(exc)
+        self._is_lost = True
+        if self.scope is not None:
+            # A cycle, which would wait for a search for garbage.
+            self.scope.pop(CONNECTION, None)  # type: ignore[typeddict-item]
+        self._when_left()
         self.on_lost()
+
+    def watch(self, left: Callable[[], object]) -> None:
+        """Call `left` when the client closes the connection, at once when it has."""
+        self._when_left = left
+        if self._is_lost:
+            left()
+        elif self.flow is not None:
+            self.flow.resume_reading()  # the end of a connection is not read otherwise
+
+    def unwatch(self, left: Callable[[], object]) -> None:
+        """Call `left` no longer; the next request may be watched already."""
+        if self._when_left is left:
+            self._when_left = _no_request
 
     def data_received(self, data: bytes) -> None:
         """Read what came, unless the connection is being closed."""
         if not self.transport.is_closing() and self.parser is not None and not self._is_dropping:
-            super().data_received(data)
+            self._is_feeding, self._next_wait = True, _UNCHANGED
+            try:
+                super().data_received(data)
+            finally:
+                self._is_feeding = False
+                if self._next_wait != _UNCHANGED:
+                    self._wait_to_read(self._next_wait)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
         """Answer what is no HTTP."""
@@ -106,6 +142,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._wait_to_read(self._limits.body_s)
+        self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
         if self.parser.get_method() != b"HEAD":  # of which no body is written
             self.cycle.transport = _JoinedHead(self.transport, self._end)  # type: ignore[assignment]
@@ -160,6 +197,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(431)
 
     def _wait_to_read(self, seconds: float | None) -> None:
+        """Wait so long for what the client sends next, None for not at all; a piece under way ends first."""
+        if self._is_feeding:  # a small request begins and ends within one piece, which needs no timer
+            self._next_wait = seconds
+            return
         if self._reading is not None:
             self._reading.cancel()
         self._reading = None if seconds is None else self.loop.call_later(seconds, self._read_too_late)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
 from workbench._sync import ABANDONED
@@ -16,7 +16,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-#: Seconds after which it is watched whether the client leaves.
+#: Seconds after which it is watched, with a task, whether the client of another server leaves.
 _LOOK_S: Final = 0.005
 #: What API keys begin with.
 KEY: Final = "wbk_"
@@ -36,6 +36,18 @@ _TRICKS: Final = (b"//", b"/./", b"/../", b"\\", b"%2f", b"%5c", b"%00", b"%2e",
 #: Most characters of a header that states a use case, a tenant, a purpose, a session or a person.
 _MOST_STATED: Final = 1_000
 _JSON: Final = ((b"content-type", b"application/json"),)
+#: The key of an ASGI scope under which our server states the connection.
+CONNECTION: Final = "workbench.connection"
+
+
+class WatchedConnection(Protocol):
+    """A connection that tells the block of its request when its client closes it."""
+
+    def watch(self, left: Callable[[], object]) -> None:
+        """Call `left` when the client closes the connection, at once when it has."""
+
+    def unwatch(self, left: Callable[[], object]) -> None:
+        """Call `left` no longer."""
 
 
 class GatewayExchange:
@@ -168,30 +180,14 @@ class GatewayExchange:
                 return bytes(pieces)
             message = await self._receive()
 
-    @contextlib.asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
+    def watched(self) -> AbstractAsyncContextManager[None]:
         """Run a block that ends, cancelled, when the client closes the connection."""
-        task, loop = asyncio.current_task(), asyncio.get_running_loop()
-        watching: list[asyncio.Task[None]] = []
-        # Watching takes a task, which a quick answer does not need.
-        timer = loop.call_later(_LOOK_S, lambda: watching.append(loop.create_task(self._watch(task))))
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not self.left or task is None:
-                raise
-            task.uncancel()
-        finally:
-            timer.cancel()
-            for found in watching:
-                found.cancel()
+        return _WatchedBlock(self)
 
-    async def _watch(self, task: asyncio.Task[Any] | None) -> None:
+    async def disconnected(self) -> None:
+        """Wait until the client closes the connection."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not self._finished and task is not None:
-            self.left = True
-            task.cancel(ABANDONED)
 
     async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the head of the answer."""
@@ -229,6 +225,51 @@ def _decoded(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return value.decode("latin-1")
+
+
+class _WatchedBlock:
+    """The block of `GatewayExchange.watched`. Not a generator, and without a task: each request has one."""
+
+    __slots__ = ("_connection", "_exchange", "_task", "_timer", "_watching")
+
+    def __init__(self, exchange: GatewayExchange) -> None:
+        self._exchange = exchange
+        self._connection: WatchedConnection | None = exchange.scope.get(CONNECTION)
+        self._task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.current_task()
+        if self._connection is not None:
+            self._connection.watch(self)
+        else:  # another server's
+            self._timer = asyncio.get_running_loop().call_later(_LOOK_S, self._begin)
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        if self._connection is not None:
+            self._connection.unwatch(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+        if not isinstance(error, asyncio.CancelledError) or not self._exchange.left or self._task is None:
+            return False
+        self._task.uncancel()
+        return True
+
+    def __call__(self) -> None:
+        """Cancel the block, whose client has left; after the end of the answer nobody waits for it."""
+        if not self._exchange.is_finished and self._task is not None:
+            self._exchange.left = True
+            self._task.cancel(ABANDONED)
+
+    def _begin(self) -> None:
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        await self._exchange.disconnected()
+        self()
 
 
 def _too_large(most: int) -> RefusedError:

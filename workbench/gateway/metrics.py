@@ -47,6 +47,7 @@ class GatewayMetrics:
             "workbench_gateway_connections", "Open connections.", multiprocess_mode="livesum", **named
         )
         self._count_connections = connections
+        self._children: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
     def begin(self) -> None:
         """Count a request that began."""
@@ -55,8 +56,12 @@ class GatewayMetrics:
     def end(self, *, route: str, method: str, status: int, seconds: float, left: bool) -> None:
         """Count a request that ended; `route` is the template of its path."""
         self._active.dec()
-        self._requests.labels(route, method, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        kind = (route, method, status)
+        if (found := self._children.get(kind)) is None:  # few: neither names a tenant or a path
+            children = self._requests.labels(route, method, str(status)), self._seconds.labels(route)
+            found = self._children[kind] = children
+        found[0].inc()
+        found[1].observe(seconds)
         if left:
             self._left.labels(route).inc()
 

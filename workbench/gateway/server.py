@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -29,6 +30,7 @@ from workbench.gateway.gateway import Gateway
 from workbench.gateway.metrics import GatewayMetrics
 from workbench.gateway.provider_secrets import hold_stored_keys, is_held
 from workbench.identities.owner_token import make_owner_token
+from workbench.workspace.interrupted import recover_interrupted
 
 _BACKLOG: Final = 2_048
 #: Seconds for what is left of cancelled calls, which write their records.
@@ -135,8 +137,10 @@ def serve(
     _allow_open_files()
     make_owner_token(root)
     hold_stored_keys(root)
+    recover_interrupted(root)
     server = GatewayServer(Gateway(root, mode=mode), listener, settings, log=log)
     _sync.run(server.start())
+    _collect_rarely()
     ready()
     while not stopping.wait(None if idle_s is None else 1.0):
         if idle_s is not None and server.idle_s >= idle_s:
@@ -161,6 +165,12 @@ def _allow_open_files() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # macOS states more than it permits
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _collect_rarely() -> None:
+    """Look for cyclic garbage after 20,000 new objects, and never among those that are there now."""
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 def _use_uvloop() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -44,9 +45,15 @@ def owner_token(home: Path) -> str:
 def owner_digest(home: Path) -> bytes:
     """Return the SHA-256 digest of the owner's token, and no bytes at all while there is no usable one."""
     try:
-        return _digest(home / OWNER_TOKEN)
+        return _digest(_path_of(home))
     except (OSError, ConfigError):
         return b""
+
+
+@functools.lru_cache(maxsize=64)
+def _path_of(home: Path) -> Path:
+    """Return the path of the token; each request asks, and to join a path takes longer than to look at it."""
+    return home / OWNER_TOKEN
 
 
 def _read(path: Path) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from workbench.context import Context
+from workbench.ports.budget import Reservation
 from workbench.ports.privacy import DeclaredData, RecordingForm
 from workbench.types import JSON, Event, Hit, Port, Usage
 from workbench.wire import Dialect
@@ -49,9 +50,14 @@ class Span:
     attempt's present wait, and a control that lets the call wait for its turn puts it off. `places` are what
     outer controls hold for the attempt: a control that waits for something else gives them back meanwhile.
     `recording` is the form of the call in recordings, None where nobody looks for identifiers.
+    `before_asking` is called each time before the target is asked, and `reservation` is what the attempt
+    holds of budgets.
     """
 
-    __slots__ = ("_bound", "_read", "attempts", "facts", "places", "recording", "timer")
+    __slots__ = (
+        "_bound", "_read", "attempts", "before_asking", "facts", "places", "recording", "reservation",
+        "timer",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
@@ -59,6 +65,8 @@ class Span:
         self.timer: WaitTimer | None = None
         self.places: list[HeldPlace] = []
         self.recording: RecordingForm | None = None
+        self.before_asking: Callable[[], object] | None = None
+        self.reservation: Reservation | None = None
         self._read: tuple[Event, Dialect, Usage | None] | None = None
         self._bound: tuple[JSON, Dialect, TokenLimits, Usage] | None = None
 

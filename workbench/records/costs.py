@@ -21,13 +21,15 @@ def costs_of(calls: pl.LazyFrame, by: Sequence[str]) -> pl.DataFrame:
     """Return the costs of calls to models, one row for each combination of `by`, sorted by it.
 
     `cost_usd` is what was paid: a replayed or cached answer costs nothing. `saved_usd` is the price of the
-    answers that the cache of answers gave. `unknown` counts paid calls without a price, which `cost_usd`
-    leaves out. Raise ConfigError for a name that is not in `BY`, or is there twice.
+    answers that the cache of answers gave. `unknown` counts calls without a price that were paid, or were
+    interrupted by a kill, which `cost_usd` leaves out. Raise ConfigError for a name that is not in `BY`, or
+    is there twice.
     """
     import polars as pl
 
     names = checked_by(by)
     model = calls.filter(pl.col("port") == "model").with_columns(pl.col("at").dt.date().alias("day"))
+    interrupted = pl.col("outcome") == "interrupted"
     sums = [
         pl.len().alias("calls"),
         (_replayed() & ~_cached()).sum().alias("replayed"),
@@ -38,7 +40,7 @@ def costs_of(calls: pl.LazyFrame, by: Sequence[str]) -> pl.DataFrame:
         # An answer of the cache costs what the candidates before it were paid.
         pl.col("cost_usd").filter(~_replayed() | _cached()).sum(),
         pl.col("saved_usd").sum(),
-        (_paid() & pl.col("cost_usd").is_null() & pl.col("input_tokens").is_not_null())
+        (_paid() & pl.col("cost_usd").is_null() & (pl.col("input_tokens").is_not_null() | interrupted))
         .sum()
         .alias("unknown"),
     ]

@@ -36,6 +36,11 @@ class Lines:
         self._end = -1  # the end of this writer's last line
         self._lock = threading.RLock()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has opened the file; somebody may have deleted or replaced it since."""
+        return self._fd is not None and self._pid == os.getpid()
+
     def open(self) -> int:
         """Return the file's descriptor; open or create the file if needed, or raise UnavailableError."""
         with self._lock:  # another thread may write to the descriptor that this closes

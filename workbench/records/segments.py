@@ -25,6 +25,7 @@ import secrets
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from workbench import files, locking, processes
 from workbench.errors import UnavailableError
 from workbench.records import traces
 from workbench.records.columns import frame_of_lines
+from workbench.records.in_flight import CallsInFlight
 from workbench.records.log import Lines
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 #: The size at which a segment ends: about 15,000 calls, which are read in less than half a second.
 SEGMENT_BYTES: Final = 16 << 20
 _ROW_GROUP = 8_192
+#: Seconds between two looks whether the open segment is still there, before calls.
+_LOOK_S: Final = 1.0
 _DAY = re.compile(rb'"at":"(\d{4}-\d\d-\d\d)')
 
 
@@ -54,18 +58,26 @@ class CallLog:
     """Appends records to the open segment of a log and closes it at its size and at the end of its day.
 
     The days are those of the records. A closed segment is compacted in a thread. A failure to close or to
-    compact fails no call: a later writer or reader does it.
+    compact fails no call: a later writer or reader does it. `in_flight` holds the calls whose records are not
+    written yet.
     """
 
-    def __init__(self, path: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, *, segment_bytes: int = SEGMENT_BYTES, in_flight: CallsInFlight | None = None
+    ) -> None:
+        self.path, self.in_flight = path, in_flight
         self._most = segment_bytes
         self._lines = Lines(path)
         self._day = b""
+        self._look_at = 0.0
 
-    def open(self) -> int:
-        """Return the descriptor of the open segment; raise UnavailableError when it cannot be opened."""
-        return self._lines.open()
+    def open(self) -> None:
+        """Open the open segment; raise UnavailableError when it cannot be opened."""
+        now = time.monotonic()
+        if now < self._look_at and self._lines.is_open:
+            return  # a call looked a moment ago, and each record looks again
+        self._lines.open()
+        self._look_at = now + _LOOK_S
 
     def append(self, line: bytes) -> int:
         """Append a record, passed without its newline, and return its offset in its segment."""

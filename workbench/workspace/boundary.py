@@ -57,6 +57,7 @@ from workbench.policy.current import CurrentPolicy
 from workbench.ports import Call, Control, Handler, Model
 from workbench.privacy.repository import redaction_of
 from workbench.records import egress
+from workbench.records.in_flight import calls_in_flight
 from workbench.records.journal import Journal
 from workbench.records.segments import CallLog
 from workbench.records.slot_writes import SlotWrites
@@ -66,6 +67,7 @@ from workbench.types import STATED, Event, Port, Usage
 from workbench.workspace import policies
 from workbench.workspace.candidates import warn_of_unknown_price
 from workbench.workspace.gateway_verbs import RemoteVerbs
+from workbench.workspace.interrupted import recover_interrupted
 from workbench.workspace.moderating import Moderating
 from workbench.workspace.opening import content_at, erase_forgotten
 from workbench.workspace.privacy import privacy_of
@@ -169,14 +171,15 @@ class Boundary:
             )
 
     def _controls(self, places: StatePaths) -> dict[str, Control]:
-        """Return the controls around every call, by their names."""
+        """Return the controls around every call, by their names; first record what a killed process asked."""
+        recover_interrupted(self.home)
         privacy = privacy_of(
             self.root, self.card, columns=places.column_classes, observe=places.observe_privacy,
             home=self.home,
         )  # fmt: skip
         return {
             "observe": Observe(
-                CallLog(self.home / CALLS),
+                CallLog(self.home / CALLS, in_flight=calls_in_flight(self.home)),
                 price=self._price,
                 price_source=self._price_source,
                 audit=CallAudit(self.audit),
@@ -274,6 +277,8 @@ class Boundary:
         return card.price_source if card else ""
 
     def _leaf(self, call: Call) -> AsyncIterator[Event]:
+        if (before := call.span.before_asking) is not None:
+            before()
         # Marks connections and processes opened from here on as the boundary's own.
         return egress.marked(self._leaves[call.port](call))
 

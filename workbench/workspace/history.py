@@ -34,6 +34,7 @@ from workbench.types import Reply
 from workbench.workspace import caller_identity
 from workbench.workspace.boundary import Boundary
 from workbench.workspace.gateway_verbs import RemoteVerbs, by_gateway
+from workbench.workspace.interrupted import recover_interrupted
 from workbench.workspace.opening import open_content
 from workbench.workspace.reviewing import held_answers
 
@@ -288,6 +289,8 @@ class RecordVerbs:
 
     @property
     def _log(self) -> Path:
+        """The log of calls, also with those that a killed process had in flight."""
+        recover_interrupted(self.boundary.home)
         return self.boundary.home / layout.CALLS
 
     def _chosen(
