@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench import arguments, files
-from workbench.display import Card, Row, Shown
+from workbench.display import Card, Row, Shown, beginning
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.experiments.matching import mentions
 
@@ -258,7 +258,7 @@ def _answers(answers: Sequence[str]) -> list[str]:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _MOST else f"{text[: _MOST - 1]}…"
+    return text if len(text) <= _MOST else f"{beginning(text, _MOST - 1)}…"
 
 
 def _user() -> str:

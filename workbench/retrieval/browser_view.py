@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
+from workbench.display import beginning
 from workbench.errors import ConfigError
 from workbench.identity import Principal
 from workbench.ports import MemoryVersion
@@ -249,7 +250,7 @@ def _button(number: int, passage: Hit | Item) -> Node:
 
 
 def _short(state: BrowserState, text: str) -> Node:
-    short = text if len(text) <= _SHORT else text[: _SHORT - 1] + "…"
+    short = text if len(text) <= _SHORT else beginning(text, _SHORT - 1) + "…"
     return marked(short, state.question, stems=state.binding.stems)
 
 

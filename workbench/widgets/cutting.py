@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from workbench.display import harmless
+from workbench.display import beginning, harmless
 
 #: Characters of one text that are sent to a browser and printed; the rest stays in the kernel and is counted.
 LONGEST = 20_000
@@ -15,7 +15,8 @@ _NAME = 300
 
 def cut(text: str, most: int = LONGEST) -> str:
     """Return at most `most` characters of a text as UTF-8 holds them, with the number of those left out."""
-    return storable(text if len(text) <= most else text[:most] + more_than(len(text) - most))
+    shown = beginning(text, most)
+    return storable(shown + more_than(len(text) - len(shown)))
 
 
 def named(text: str) -> str:
