@@ -160,7 +160,7 @@ def test_the_first_hour_a_verdict_then_a_draft_that_is_compared_and_saved_as_the
         card = page.locator(".jp-OutputArea-output", has_text="mvp gate · candidate").first
         card.wait_for(state="attached")  # cells out of sight are not drawn
         explored = card.text_content()
-        assert "? undecided" in explored and "explored, so it cannot pass" in explored
+        assert "◐ undecided" in explored and "explored, so it cannot pass" in explored
         assert "✓ pass" in explored and "✗ fail" not in explored
         for said in ("came from", "draft against today"):
             page.locator(".jp-OutputArea-output", has_text=said).first.wait_for(state="attached")

@@ -237,7 +237,7 @@ def _job_text(line: _JobLine) -> str:
 
 
 def _judged(line: _CaseLine) -> str:
-    marks = {"pass": "✓", "fail": "✗", "undecided": "?"}
+    marks = {"pass": "✓", "fail": "✗", "undecided": "◐"}
     shown = f"**{marks.get(line.verdict, '·')} {_plain(line.verdict)}**"
     return f"{shown} ({_link('page', str(line.page))})" if line.page else shown
 
