@@ -30,9 +30,6 @@ _RULE = "1px solid rgba(128,128,128,.35)"
 _LONG = frozenset({"", "note", "by tenant", "text", "question", "answers", "about it", "why"})
 _TEXT = _LONG | {"metric", "rule", "verdict", "source", "title", "section", "what", "fate", "change"}
 Row = Sequence[str]
-_WORD = re.compile(r"\S+")
-#: Characters before a cut in which words are sought, and words of a name that may be left of one.
-_TAIL, _NAMES = 200, 3
 #: Characters that a terminal obeys, and those that turn the direction of a text.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -52,25 +49,6 @@ class Ends(Protocol):
 def harmless(text: str) -> str:
     """Return a text with escapes, as JSON writes them, for what a terminal obeys; lines and tabs stay."""
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def beginning(text: str, most: int) -> str:
-    """Return at most `most` characters of a text, cut before words that the cut may divide.
-
-    These are the last word, and up to three before it that begin with no small letter: a part of an address,
-    a name or a number is not recognised by what masks it whole. A text without such a place is cut anyhow.
-    """
-    if len(text) <= most:
-        return text
-    start = max(0, most - _TAIL)
-    # A word that begins before the tail is not one to leave out.
-    words = [found for found in _WORD.finditer(text[start:most]) if found.start() or not start]
-    end, left = most, _NAMES
-    if words and not text[most].isspace():
-        end = start + words.pop().start()
-    while words and left and not words[-1][0][0].islower():
-        end, left = start + words.pop().start(), left - 1
-    return text[:end].rstrip() or text[:most]
 
 
 class Shown(ABC):

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from workbench.display import Card, beginning, harmless
+from workbench.display import Card, harmless
+from workbench.widgets.cutting import beginning
 
 #: The cases and columns that a card shows, and the characters of each value.
 _FIRST, _COLUMNS, _TEXT = 5, 5, 60

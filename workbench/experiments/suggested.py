@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench import arguments, files
-from workbench.display import Card, Row, Shown, beginning
+from workbench.display import Card, Row, Shown
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.experiments.matching import mentions
+from workbench.widgets.cutting import beginning
 
 if TYPE_CHECKING:
     import polars as pl

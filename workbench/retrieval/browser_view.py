@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from workbench.display import beginning
 from workbench.errors import ConfigError
 from workbench.identity import Principal
 from workbench.ports import MemoryVersion
@@ -17,6 +16,7 @@ from workbench.retrieval.listing import day_of
 from workbench.retrieval.matched_words import marked
 from workbench.retrieval.spec import MemorySpec
 from workbench.types import Hit, Item, ItemKind
+from workbench.widgets.cutting import beginning
 from workbench.widgets.nodes import Button, Details, Field, Group, Node, Tone, Words
 from workbench.widgets.table import Grid, Heading, texts
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from workbench.display import Card, Row, Shown, beginning
+from workbench.display import Card, Row, Shown
 from workbench.types import Hit
+from workbench.widgets.cutting import beginning
 
 _NONE = "No passage that you may see is valid on that day"
 _DEGRADED = "degraded: from the last snapshot, the store is unavailable"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.display import beginning, harmless
-from workbench.widgets.cutting import cut, named, printed
+from workbench.display import harmless
+from workbench.widgets.cutting import beginning, cut, named, printed
 from workbench.widgets.nodes import Button, Node, Words
 
 #: Rows of a page, unless a table states another number.
