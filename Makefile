@@ -26,7 +26,7 @@ PROJECT := $(wildcard tests/unit/test_house.py)
 .PHONY: help repro test soak check lab gateway serve bench bench-peers weaviate interop js js-folder phoenix presidio airflow lock clean env env-test python
 
 help: ## show this list
-	@sed -n $(if $(PROJECT),,-e '/^ifdef PROJECT/,/^endif/d') -e 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n $(if $(PROJECT),,-e '/^ifdef PROJECT/,/^endif/d') -e 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 repro: env ## install what is missing, run the pipeline, print the verdict; LIVE=1 asks all again, ASK=0 nothing, MEMORY=weaviate searches a server
 	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench repro $(if $(filter-out 0,$(LIVE)),--live) $(if $(ASK),--ask $(ASK)) $(if $(MEMORY),--memory $(MEMORY))

@@ -200,7 +200,7 @@ _main_waits: contextvars.ContextVar[bool] = contextvars.ContextVar("main_waits",
 def main_thread_waits() -> bool:
     """Return whether the main thread waits for the running work in a sync verb.
 
-    A notebook's kernel then handles no message of a page before the cell ends; an interrupt ends the work.
+    The main shell of a notebook's kernel then handles no message before the cell ends; an interrupt ends it.
     """
     return _main_waits.get()
 

@@ -22,7 +22,7 @@ _COLOURS = {
 }
 #: The marks of verdicts, by their first word.
 _MARKS = {
-    "pass": "✓", "better": "▲", "fail": "✗", "worse": "▼", "undecided": "?", "same": "=", "control": "○",
+    "pass": "✓", "better": "▲", "fail": "✗", "worse": "▼", "undecided": "◐", "same": "=", "control": "○",
     "higher": "↑", "lower": "↓",
 }  # fmt: skip
 _RULE = "1px solid rgba(128,128,128,.35)"

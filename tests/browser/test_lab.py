@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from lab_server import (
     ADD,
+    CHANGE,
     READY,
     SOURCE,
     TOKEN,
@@ -47,7 +48,32 @@ PROBE = {
 EDIT = """() => window.jupyterapp.shell.currentWidget.content.widgets
     .find(cell => cell.model.id === 'k').model.sharedModel.setSource('k = 6')"""
 
+#: A run of minutes by a sync verb, which blocks the kernel's main thread.
+LONG = """import time
+
+@wb.task
+def slow(ws, case: wb.Question) -> wb.Answer:
+    time.sleep(0.5)
+    return wb.Answer(text="?")
+
+try:
+    ws.experiment("slow").run(slow, cases, scorers=scorers)
+except wb.WorkbenchError as error:
+    print("ended by a click:", error)
+"""
+
 pytestmark = SHOWN
+
+
+def stop_while_the_cell_runs(page):
+    """Press the button of a run's progress while its cell blocks the kernel: the run ends and is kept."""
+    page.evaluate(ADD, ["slow", ""])
+    page.evaluate(CHANGE, ["slow", LONG])
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
+    page.get_by_role("button", name="Stop and keep what is finished").click()
+    ended = page.locator(".jp-OutputArea-output", has_text="ended by a click").first
+    ended.wait_for()
+    assert "kept as run" in ended.text_content()
 
 
 def foreign() -> str:
@@ -160,7 +186,7 @@ def test_the_first_hour_a_verdict_then_a_draft_that_is_compared_and_saved_as_the
         card = page.locator(".jp-OutputArea-output", has_text="mvp gate · candidate").first
         card.wait_for(state="attached")  # cells out of sight are not drawn
         explored = card.text_content()
-        assert "? undecided" in explored and "explored, so it cannot pass" in explored
+        assert "◐ undecided" in explored and "explored, so it cannot pass" in explored
         assert "✓ pass" in explored and "✗ fail" not in explored
         for said in ("came from", "draft against today"):
             page.locator(".jp-OutputArea-output", has_text=said).first.wait_for(state="attached")
@@ -176,6 +202,8 @@ def test_the_first_hour_a_verdict_then_a_draft_that_is_compared_and_saved_as_the
         assert "draft against today · accuracy" in shown and "3 cases" in shown
         page.evaluate(ADD, ["save", ""])
         assert "answer@3" in run(page, "save", 'print(draft.save(reason="One sentence.").reference)')
+        assert page.locator(".jp-CodeCell .cm-lineWrapping").count(), "long lines of cells are wrapped"
+        stop_while_the_cell_runs(page)
         save(page, path)
 
     assert EDITED in (answer / "3.prompty").read_text()

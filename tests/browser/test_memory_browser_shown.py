@@ -69,6 +69,10 @@ def test_a_person_searches_reads_narrows_and_compares_with_a_mouse(panel):
         page.get_by_role("button", name="Compare").click()
         page.settle()
         assert page.get_by_role("cell", name="changed").count() == 1
+        page.get_by_role("button", name="hotel", exact=True).click()
+        page.settle()
+        marked = [page.locator(mark).last.text_content().strip() for mark in ("del", "ins")]
+        assert marked == ["removed: 120", "added: 140"]
         pictured(page, "memory-versions")
 
 

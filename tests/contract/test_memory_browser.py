@@ -25,7 +25,7 @@ FORGED = (
 )  # fmt: skip
 ACTIONS = (
     "question", "k", "as_of", "version", "sources", "kind", "search", "list", "open", "versions", "before",
-    "after", "compare", "group", "clearance", "tenant", "act_as", "forget", "_own",
+    "after", "compare", "source", "changes", "group", "clearance", "tenant", "act_as", "forget", "_own",
 )  # fmt: skip
 
 
@@ -72,6 +72,11 @@ def tell_nothing(house, *, rounds):
             assert CANARY not in shown, (principal, shown[:400])
             assert not identity.beyond(panel.principal, principal)
             seen += shown if tenant == VICTIM else ""
+        for action, value in (("before", "1"), ("after", "1"), ("compare", None), ("source", "secret-0")):
+            panel.act(action, value)
+        assert CANARY not in told(panel) and (tenant != VICTIM or "no version 1" in panel.notice), (
+            panel.notice
+        )
     assert "taxi for everyone" in seen, "what everybody may see is shown"
 
 
@@ -85,6 +90,7 @@ def show_what_is_permitted(house):
     panel.open(1)
     assert hit.id in told(panel) and f"{hit.score:.4f}, from rank {hit.words_rank} by words" in str(panel)
     everything = panel.list_page().total
+    assert panel.compare_source("secret-0", 1, 1).texts == ()
     assert panel.list_versions()
     panel.act("group", "everyone")
     panel.act("clearance", "0")

@@ -11,7 +11,9 @@ from workbench import identity
 from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.identity import Principal
 from workbench.memory.stemming import stems
+from workbench.retrieval import Chunking, source_changes
 from workbench.retrieval.matched_words import marked
+from workbench.retrieval.source_changes import CHANGES
 from workbench.widgets.table import PAGE
 
 HOSTILE = "<script>window.injected=1</script>\x1b[31m\u202e שלום"
@@ -244,3 +246,84 @@ def test_a_handle_as_the_last_line_of_a_cell_asks_the_memory_nothing(bench):
     shown = handle._repr_mimebundle_()
     assert len(bench.calls) == before and "Search: ws.memory" in shown["text/plain"]
     assert "embedding" in shown["text/html"] and repr(handle).startswith("MemoryHandle(")
+
+
+def changed_by(bench, tmp_path, *, before, after, name="acme/taxi.md", **front):
+    """A browser after the page of a source had one body, then another."""
+    for body in (before, after):
+        write_page(tmp_path, name, body=body, **({"title": "Taxi"} | (front if body is after else {})))
+        handle_of(bench, admin=True).ingest()
+    panel = handle_of(bench).browse()
+    panel.list_versions()
+    panel.act("compare")
+    assert panel.notice == ""
+    return panel
+
+
+def test_a_changed_source_shows_what_changed_by_word(bench, tmp_path):
+    before = "Taxis are paid on trips. Keep the receipt. A hotel costs at most 120 euros a night."
+    after = before.replace("120", "140").replace("Keep the receipt. ", "") + " Breakfast is paid."
+    panel = changed_by(bench, tmp_path, before=before, after=after, title="Cabs")
+    panel.act("source", "taxi")
+    text = str(panel)
+    for told in (
+        "[-Keep the receipt.-]",
+        "[-120-]",
+        "{+140+}",
+        "{+Breakfast is paid.+}",
+        "title     Taxi    Cabs",
+    ):
+        assert told in text, text
+    assert panel.notice == "" and "Passage 2" in text
+    found = panel.compare_source("taxi", *panel._compared)
+    assert found.facts == (("title", "Taxi", "Cabs"),) and not found.cut
+    panel.act("source", "nothing")
+    assert "no version" in panel.notice and "taxi" in panel.notice
+    panel.act("clearance", "0")
+    assert "receipt" not in str(panel) + str(panel.to_json()), "found with other rights"
+
+
+def test_no_group_and_no_hidden_source_is_told_of_a_change(bench, tmp_path):
+    body = "Taxis are paid."
+    write_page(tmp_path, "acme/board.md", body="Another board.", title="Board", access="[board]")
+    panel = changed_by(bench, tmp_path, before=body, after=body + " ", access="[everyone, secretgroup]")
+    found = panel.compare_source("taxi")
+    assert found.texts == () == found.facts and "are the same" in str(panel)
+    assert "secretgroup" not in str(panel) + str(panel.to_json())
+    eve = handle_of(bench, groups=("everyone",), clearance=0, admin=True).browse()
+    for source in ("board", "boar"):
+        with pytest.raises(NotFoundError) as told:
+            eve.compare_source(source, *panel._compared)
+        assert "'board'" not in str(told.value).replace(f"source {source!r}", "")
+
+
+def test_a_sentence_that_only_moves_into_the_next_passage_is_no_change(tmp_path):
+    folder = write_page(tmp_path, "acme/taxi.md")
+    bench = Bench(tmp_path, folder, chunking=Chunking(kind="sentences", size=2))
+    sentences = [f"Rule {n} holds." for n in range(9)]
+    panel = changed_by(
+        bench, tmp_path, before=" ".join(sentences), after=" ".join(["A new rule.", *sentences])
+    )
+    (change,) = panel.compare_source("taxi").texts
+    assert (change.before, change.after, change.passage) == (
+        "Rule 0 holds.", "A new rule. Rule 0 holds.", 1
+    )  # fmt: skip
+
+
+def test_a_big_text_is_compared_in_pages_and_up_to_a_bound(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(source_changes, "MOST_SENTENCES", 60)
+    lines = [f"Line {n} of the text costs {n} euros today." for n in range(200)]
+    other = [line.replace("today", "tomorrow") if n % 2 and n < 50 else line for n, line in enumerate(lines)]
+    panel = changed_by(bench, tmp_path, before="\n".join(lines), after="\n".join(other))
+    found = panel.compare_source("taxi")
+    assert len(found.texts) == 25 and not found.cut, "equal ends cost nothing"
+    panel.act("changes", 2 * CHANGES)
+    assert "changes 21 to 25 of 25" in str(panel) and "Line 49 of" in str(panel)
+    panel.act("changes", 10**9)
+    assert "changes 21 to 25 of 25" in str(panel) and panel.notice == ""
+    for value in (-1, None, "1"):
+        panel.act("changes", value)
+        assert panel.notice
+    panel = changed_by(bench, tmp_path, before="\n".join(lines), after="x" * 50_000)
+    assert panel.compare_source("taxi").cut
+    assert "first 60 sentences" in str(panel) and len(str(panel.to_json())) < 60_000

@@ -55,7 +55,9 @@ def test_edit_without_arguments_opens_the_editor_of_the_workspace(repository, tm
     assert editor.shown_case.id == "q1" and len(editor.shown_case) == 4 and not model.calls
     assert "passages were found" in str(editor) and editor.shown().passages[0].tenant == "acme"
     assert "an estimate" in editor.shown().amount
-    assert editor.preview().amount.endswith("counted by the model smollm2-135m · 0 USD by the card")
+    assert editor.preview().amount.endswith(
+        "counted by the model smollm2-135m · 0 USD (price on the model's card)"
+    )
     reply = editor.ask()
     assert reply.text.startswith("A taxi") and ws.calls()["prompt"][-1] == "brief@1"
     editor.system = "Be short."

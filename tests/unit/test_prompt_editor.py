@@ -42,7 +42,7 @@ def test_the_preview_is_filled_from_the_case_and_from_a_search_as_its_tenant(aro
     assert (shown.tokens, shown.estimated, len(shown.passages), shown.problem) == (42, False, 5, "")
     assert shown.amount == (
         "42 tokens of input, counted by the model tiny · "
-        "at most 0.084 USD with an answer of 48 tokens; by card"
+        "at most 0.084 USD with an answer of 48 tokens (price on the model's card)"
     )
     made.step_case()
     assert "editor.preview()" in made.shown().problem, "the passages of the case before are not this one's"

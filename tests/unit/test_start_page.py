@@ -12,6 +12,7 @@ from workbench.cli.app import cli
 from workbench.experiments.labels import HumanLabel, ShownAnswer
 from workbench.pipeline.start_page import start_page, status_of
 from workbench.reviews.label_file import LabelFile
+from workbench.reviews.progress import ReviewProgress
 from workbench.testing.fakes import FakeClock
 
 
@@ -62,25 +63,64 @@ def test_a_job_has_its_version_and_links_lead_to_files(tmp_path, monkeypatch):
     assert shown["jobs"][0]["production"] == 1 and shown["use_cases"][0]["next"]
 
 
+def labelled(file, *decisions, **more):
+    """Append labels of (case, reviewer), in order."""
+    shown = [ShownAnswer(run=arm[0] * 64, arm=arm, output=arm[0] * 64) for arm in ("draft", "candidate")]
+    for case, reviewer in decisions:
+        made = {"choice": "left", "note": "", "at": "2026-11-24T06:00:00Z", "seed": 7, **more}
+        file.append(
+            HumanLabel(
+                use_case="answers", case=case, left=shown[0], right=shown[1], reviewer=reviewer, **made
+            )
+        )
+
+
 def test_a_review_has_its_pairs_and_the_call_that_goes_on(tmp_path):
     repo = judged_repository(tmp_path / "repo")
     file = LabelFile(repo, "answers", "first-round")
-    shown = [ShownAnswer(run=arm[0] * 64, arm=arm, output=arm[0] * 64) for arm in ("draft", "candidate")]
-    for case, reviewer in (("q1", "ann"), ("q2", "ann"), ("q2", "bob"), ("q2", "bob")):
-        label = HumanLabel(
-            use_case="answers", case=case, left=shown[0], right=shown[1], choice="left", note="",
-            reviewer=reviewer, at="2026-11-24T06:00:00Z", seed=7,
-        )  # fmt: skip
-        file.append(label)
+    labelled(file, ("q1", "ann"), ("q2", "ann"), ("q2", "bob"), ("q2", "bob"), pairs=3)
     (repo / "pipelines/reviews/answers/torn.jsonl").write_text("[1]\n")
     review, torn = status_of(repo).reviews
-    assert review.about == "candidate and draft: 2 by 2 reviewers, last on 2026-11-24"
-    assert review.command == f'ws.review("{"c" * 64}", "{"d" * 64}", name="first-round", seed=7)'
+    about = "candidate and draft: 2 of 3, 1 of 3 pairs labelled by 2 reviewers, last on 2026-11-24"
+    assert review.about == about
+    call = f'ws.review("{"c" * 64}", "{"d" * 64}", name="first-round", seed=7, k=3)'
+    assert review.command == call
     assert "cannot be read" in torn.about and "torn" in torn.about
     page = start_page(repo)
     assert f"[answers/first-round.jsonl]({file.relative})" in page and "cannot be read" in page
     assert [line["next"] for line in status_of(repo).to_json()["reviews"]] == [review.command, torn.command]
-    assert "first-round" in str(status_of(repo))
+    assert "first-round" in str(status_of(repo)) and "2 of 3" in start_page(repo)
+    labelled(file, ("q1", "bob"), ("q3", "ann"), ("q3", "bob"), pairs=3)
+    review, _ = status_of(repo).reviews
+    assert "complete: 3 pairs labelled by 2 reviewers" in review.about
+    assert review.command == f"{call}.report()"
+    told = status_of(repo).to_json()["reviews"]
+    assert [line["complete"] for line in told] == [True, False]
+    assert told[0]["reviewers"] == [{"labelled": 3, "pairs": 3}] * 2
+
+
+@pytest.mark.parametrize(
+    ("decisions", "told", "complete"),
+    [
+        ([("q1", "ann", 7, 2)], "1 of 2 pairs labelled", False),
+        ([("q1", "ann", 7, 1)], "complete: 1 pair labelled", True),
+        # Labels of versions that did not write the number, alone and before one with it.
+        ([("q1", "ann", 7, None)], "1 pair labelled, of how many is not written", False),
+        ([("q1", "ann", 7, None), ("q2", "ann", 7, 2)], "complete: 2 pairs labelled", True),
+        # Another seed begins another sample; a smaller one has the first pairs of the larger.
+        ([("q1", "ann", 7, 2), ("q2", "ann", 8, 2)], "1 of 2 pairs labelled", False),
+        ([("q1", "ann", 7, 3), ("q2", "ann", 7, 3), ("q1", "ann", 7, 1)], "complete: 1 pair", True),
+        ([("q1", "ann", 7, 1), ("q1", "ann", 7, 2)], "1 of 2 pairs labelled", False),
+        ([("q1", "ann", 7, 1), ("q1", "bob", 8, 2)], "1 of 1, 1 of 2 pairs labelled by 2 reviewers", False),
+        ([("q1", f"r{n}", 7, 2) for n in range(5)], "1 of 2, 1 of 2, 1 of 2, … pairs", False),
+    ],
+)
+def test_how_far_a_review_is_by_its_labels(tmp_path, decisions, told, complete):
+    file = LabelFile(tmp_path, "answers", "r")
+    for case, reviewer, seed, pairs in decisions:
+        labelled(file, (case, reviewer), seed=seed, pairs=pairs)
+    found = ReviewProgress.of(file.read())
+    assert told in str(found) and found.complete is complete
 
 
 def test_the_markdown_page_is_linked_where_no_html_is_built(tmp_path):

@@ -11,7 +11,7 @@ from workbench.cli.output import Json, show
 @click.command()
 @Json()
 def status(*, as_json: bool) -> None:
-    """Show each use case with its verdict, each job with its last run, and the next command of each.
+    """Show each use case, blind review and job: how it stands, and its next command.
 
     JupyterLab opens on the same as a page with links (make lab).
     """

@@ -446,16 +446,18 @@ def _decided(line: ComparedMetric, p: float, lower: Collection[str], level: floa
 
 def _after_comparison(card: Comparison) -> str:
     first = card.lines[0]
+    if card.run.is_control:  # it is no answer to choose; one that is as good is read
+        return f'result.flips(arm="{card.run.arm}")   # read why' if card.verdict == "better" else ""
     if card.run.gate_digest is None:
         return "make lab   # no gate is stated for these runs"
-    if card.verdict == "worse" and not card.run.is_control:
+    if card.verdict == "worse":
         return f"workbench gate {card.baseline.id}   # keep {card.baseline.arm}"
     if card.verdict == "undecided" and first.needed:
         if "@draft-" in str(card.run.settings.get("prompt")):  # the pipeline runs saved versions alone
             more = len(card.run.case_ids) + first.needed
             return f"ws.cases().sample({more}, seed=1)   # compare on these: 80 % power for this effect"
         return f"dvc repro   # after adding about {first.needed} cases like these: 80 % power for this effect"
-    return f"workbench gate {(card.baseline if card.run.is_control else card.run).id}"
+    return f"workbench gate {card.run.id}"
 
 
 def _shown_verdict(line: ComparedMetric, card: Comparison) -> str:

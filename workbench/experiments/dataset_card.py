@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from workbench.display import Card, harmless
+from workbench.widgets.cutting import beginning
 
 #: The cases and columns that a card shows, and the characters of each value.
 _FIRST, _COLUMNS, _TEXT = 5, 5, 60
@@ -107,4 +108,4 @@ def _value(value: Any) -> str:
 
 def _short(text: str) -> str:
     line = harmless(" ".join(text[:1_000].split()))
-    return line if len(line) <= _TEXT else line[: _TEXT - 1] + "…"
+    return line if len(line) <= _TEXT else beginning(line, _TEXT - 1) + "…"

@@ -36,7 +36,8 @@ class ShownAnswer:
 class HumanLabel:
     """One decision of one reviewer between two answers of a case, which hold the sides that were shown.
 
-    `at` is the time in UTC, and `seed` the one by which the sides were shuffled.
+    `at` is the time in UTC, and `seed` the one by which the sides were shuffled. `pairs` is the number of
+    pairs in the sample of the reviewer; None in labels of versions that did not write it.
     """
 
     use_case: str
@@ -48,6 +49,7 @@ class HumanLabel:
     reviewer: str
     at: str
     seed: int
+    pairs: int | None = None
     format: Literal[1] = 1
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
 
@@ -149,6 +151,8 @@ def _label(line: bytes, where: str) -> HumanLabel:
             raise ConfigError(
                 f"{where}: at: {files.shortened(label.at)!r} is no time as 2026-11-25T06:00:00Z"
             )
+        if label.pairs is not None and label.pairs < 1:
+            raise ConfigError(f"{where}: pairs: {label.pairs} is no number of pairs, which is 1 or more")
     except (UnicodeDecodeError, WorkbenchError) as error:
         problem = error.message if isinstance(error, WorkbenchError) else f"{where}: not UTF-8 text"
         hint = f"git log -p -- {where.rpartition(':')[0]}   # restore the line, or remove it"

@@ -13,12 +13,14 @@ from workbench import _sync
 from workbench.display import harmless
 from workbench.experiments.progress import Progress
 from workbench.widgets.nodes import Button, Group, Meter, Node, Words
-from workbench.widgets.panel import Panel, has_front_end
+from workbench.widgets.panel import Panel, has_front_end, is_reached_while_busy
 
 #: Seconds before anything is shown: of a shorter run its result is enough.
 _DELAY_S = 0.5
 #: Seconds between two lines of a log.
 _LOG_S = 10.0
+_STOP = "Stop and keep what is finished"
+_OR_INTERRUPT = "Or interrupt the kernel: the button ■, or the key I twice."
 _INTERRUPT = "To stop and keep what is finished, interrupt the kernel: the button ■, or the key I twice."
 
 
@@ -112,8 +114,11 @@ class _PlainLines(_TerminalLine):
 class ProgressPanel(Panel):
     """The progress of a run, with a button that stops it and keeps what is finished.
 
-    `interrupted` is whether an interrupt stops it instead: the kernel handles no button while a cell waits.
+    `interrupted` is whether a cell waits for the run, so that an interrupt of the kernel stops it too: not
+    every kernel handles a button meanwhile.
     """
+
+    while_busy = True
 
     def __init__(self, progress: Progress, *, interrupted: bool = False) -> None:
         self._progress, self._interrupted = progress, interrupted
@@ -138,10 +143,16 @@ class ProgressPanel(Panel):
             Meter(value=progress.done, most=max(1, progress.total), label=first),
             *(Words(text=text, tone="warn" if " error" in text else "") for text in others),
         ]
-        stop: Node = Button(label="Stop and keep what is finished", action="stop", disabled=progress.stopped)
-        if self._interrupted:
-            stop = Words(text=_INTERRUPT, tone="muted")
-        return Group(label=progress.title, nodes=[*nodes, Group(row=True, nodes=(stop,))])
+        return Group(label=progress.title, nodes=[*nodes, Group(row=True, nodes=self._stops())])
+
+    def _stops(self) -> list[Node]:
+        """Return the button, or the way that is left where no click reaches a kernel whose cell waits."""
+        stop = Button(label=_STOP, action="stop", disabled=self._progress.stopped)
+        if not self._interrupted:
+            return [stop]
+        if is_reached_while_busy():
+            return [stop, Words(text=_OR_INTERRUPT, tone="muted")]
+        return [Words(text=_INTERRUPT, tone="muted")]
 
 
 class PanelDisplay:

@@ -266,8 +266,14 @@ class Run(Shown, Explorable):
             head=["metric", "value", "interval", "n", "by tenant"],
             rows=rows,
             notes=notes,
-            command=f"workbench gate {self.id}" if self.gate_digest else _UNGATED.format(self.id),
+            command=_after_run(self),
         )
+
+
+def _after_run(run: Run) -> str:
+    if run.is_control:  # no gate judges it: it is compared
+        return ""
+    return f"workbench gate {run.id}" if run.gate_digest else _UNGATED.format(run.id)
 
 
 def save_runs(runs: Sequence[Run], folder: Path) -> None:

@@ -18,9 +18,10 @@ from workbench.config.use_case import UseCase
 from workbench.context import Clock, SystemClock
 from workbench.display import Card, Shown
 from workbench.errors import WorkbenchError
-from workbench.experiments.labels import latest, read_labels
+from workbench.experiments.labels import HumanLabel, read_labels
 from workbench.jobs.status import JobStatus, statuses
 from workbench.layout import REVIEWS, Results
+from workbench.reviews.progress import ReviewProgress
 
 #: What Markdown reads as markup; a backslash before it makes it a character.
 _MARKUP = re.compile(r"([\\`*_{}\[\]()<>#|~$&])")
@@ -55,6 +56,16 @@ class _ReviewLine:
     file: str
     about: str
     command: str
+    progress: ReviewProgress | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line; `reviewers` have the pairs that each has labelled, and those of the sample."""
+        counts = self.progress.reviewers if self.progress else ()
+        return {
+            "file": self.file, "about": self.about, "next": self.command,
+            "complete": bool(self.progress and self.progress.complete),
+            "reviewers": [{"labelled": labelled, "pairs": pairs} for labelled, pairs in counts],
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +89,7 @@ class RepositoryStatus(Shown):
                  "verdict": line.verdict, "page": str(line.page) if line.page else None, "next": line.command}
                 for line in self.cases
             ],
-            "reviews": [
-                {"file": line.file, "about": line.about, "next": line.command} for line in self.reviews
-            ],
+            "reviews": [line.to_json() for line in self.reviews],
             "jobs": [
                 {"name": line.status.job, "production": line.status.production, "last_run": line.last,
                  "due": line.due, "stopped": line.status.stopped, "next": line.command}
@@ -126,7 +135,7 @@ class RepositoryStatus(Shown):
             "## Use cases",
             _table(("notebook", "question", "verdict", "next"), cases)
             or "None yet: `workbench init --help`.",
-            *(["## Reviews", _table(("labels", "decided", "in a notebook"), reviews)] if reviews else []),
+            *(["## Reviews", _table(("labels", "state", "in a notebook"), reviews)] if reviews else []),
             "## Jobs",
             _table(("job", "production", "last run", "due next", "stopped", "next"), jobs) or "None yet.",
         ]
@@ -174,19 +183,25 @@ def _review_lines(root: Path, use_case: str) -> Iterator[_ReviewLine]:
     for path in sorted((root / REVIEWS / use_case).glob("*.jsonl")):
         file = path.relative_to(root).as_posix()
         try:
-            labels = latest(read_labels(path))
+            labels = read_labels(path)
         except WorkbenchError as error:
             yield _ReviewLine(file=file, about=f"cannot be read: {error.message}", command="workbench check")
             continue
-        if not labels:
-            continue
-        last = max(labels, key=lambda label: label.at)
-        run, other = sorted((last.left, last.right), key=lambda answer: (answer.arm, answer.run))
-        pairs, people = len({label.case for label in labels}), len({label.reviewer for label in labels})
-        who = "1 reviewer" if people == 1 else f"{people} reviewers"
-        about = f"{run.arm} and {other.arm}: {pairs} by {who}, last on {last.at[:10]}"
-        call = f'ws.review("{run.run}", "{other.run}", name="{path.stem}", seed={last.seed})'
-        yield _ReviewLine(file=file, about=about, command=call)
+        if labels:
+            yield _review_line(file, labels)
+
+
+def _review_line(file: str, labels: Sequence[HumanLabel]) -> _ReviewLine:
+    last, progress = max(labels, key=lambda label: label.at), ReviewProgress.of(labels)
+    run, other = sorted((last.left, last.right), key=lambda answer: (answer.arm, answer.run))
+    size = f", k={last.pairs}" if last.pairs else ""
+    call = f'ws.review("{run.run}", "{other.run}", name="{Path(file).stem}", seed={last.seed}{size})'
+    return _ReviewLine(
+        file=file,
+        about=f"{run.arm} and {other.arm}: {progress}, last on {last.at[:10]}",
+        command=f"{call}.report()" if progress.complete else call,
+        progress=progress,
+    )
 
 
 def _verdict(path: Path) -> str:
@@ -222,7 +237,7 @@ def _job_text(line: _JobLine) -> str:
 
 
 def _judged(line: _CaseLine) -> str:
-    marks = {"pass": "✓", "fail": "✗", "undecided": "?"}
+    marks = {"pass": "✓", "fail": "✗", "undecided": "◐"}
     shown = f"**{marks.get(line.verdict, '·')} {_plain(line.verdict)}**"
     return f"{shown} ({_link('page', str(line.page))})" if line.page else shown
 

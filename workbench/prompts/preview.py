@@ -59,11 +59,19 @@ def priced(price: CallPrice) -> str:
     if price.input_usd is None:
         return "price unknown" + (f"; {price.hint}" if price.hint else "")
     if not price.input_usd and not price.most_usd:
-        return f"0 USD by the {price.source}" if price.source else "0 USD"
+        return f"0 USD{_by(price)}"
     if price.most_usd is None:
-        return f"{number(price.input_usd)} USD and the answer, which has no limit; by {price.source}"
+        return f"{number(price.input_usd)} USD and the answer, which has no limit{_by(price)}"
     most = f"at most {number(price.most_usd)} USD with an answer of {price.most_tokens} tokens"
-    return f"{most}; by {price.source}"
+    return f"{most}{_by(price)}"
+
+
+def _by(price: CallPrice) -> str:
+    """Return where a price is stated, in brackets."""
+    where = {"card": "on the model's card", "params.yaml": "in params.yaml"}.get(
+        price.source, f"of {price.source}"
+    )
+    return f" (price {where})" if price.source else ""
 
 
 def _short(text: str) -> str:

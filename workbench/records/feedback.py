@@ -8,6 +8,7 @@ from workbench.display import Card
 from workbench.errors import ConfigError
 from workbench.records.outcomes import RecordedOutcome, check_note
 from workbench.types import Reply
+from workbench.widgets.cutting import cut
 from workbench.widgets.nodes import Button, Field, Group, Node, Words
 from workbench.widgets.panel import Panel
 
@@ -57,8 +58,7 @@ class FeedbackPanel(Panel):
     def view(self) -> Node:
         """Return the beginning of the reply, two buttons and the note."""
         text = self._reply.text.strip()
-        left = len(text) - _SHOWN
-        shown = text if left <= 0 else f"{text[:_SHOWN]} … {left:,} more characters"
+        shown = cut(text, _SHOWN)
         python = 'ws.feedback(reply, good={}, note="…")'
         return Group(
             label="Feedback on the reply",

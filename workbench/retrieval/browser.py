@@ -15,13 +15,14 @@ from workbench.display import Card
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.identity import Principal
 from workbench.ports import MemoryVersion
-from workbench.retrieval import browser_view, listing, maintenance
+from workbench.retrieval import browser_view, listing, maintenance, source_changes
 from workbench.retrieval.binding import Binding
 from workbench.retrieval.browser_view import Asked, Listed
 from workbench.retrieval.diff import Differences
 from workbench.retrieval.hits import Hits
 from workbench.retrieval.port import Governed
 from workbench.retrieval.search import find
+from workbench.retrieval.source_changes import CHANGES, SourceChanges
 from workbench.types import ItemKind
 from workbench.widgets.nodes import Node
 from workbench.widgets.panel import Panel
@@ -48,6 +49,9 @@ class MemoryBrowser(Panel):
     _listed: Listed | None
     _opened: int | None
     _difference: Differences | None
+    _compared: tuple[int, int] | None
+    _changes: SourceChanges | None
+    _drawn_changes: Sequence[Node]
 
     def __init__(self, binding: Binding) -> None:
         self._own = self._acting = binding
@@ -120,10 +124,30 @@ class MemoryBrowser(Panel):
         before, after = (arguments.whole_number(number, "version", least=1) for number in (before, after))
         # Of an admin's hidden sources `diff` counts how many there are; a search does not tell that.
         self._difference = await maintenance.diff(self._acting, before, after, count_hidden=False)
+        self._compared = before, after
+        self._show_changes(None)
         self.refresh()
         return self._difference
 
     compare, compare_async = _sync.twins(_compare)
+
+    async def _compare_source(
+        self, source: str, before: int | None = None, after: int | None = None
+    ) -> SourceChanges:
+        """Show what changed in a source between two versions, by word; without numbers, those compared last.
+
+        It asks the memory again, so that what was forgotten meanwhile is not shown.
+        """
+        numbers = self._compared if before is None and after is None else (before, after)
+        if numbers is None:
+            raise ConfigError("no two versions are named", hint=f"browser.compare_source({source!r}, 1, 2)")
+        older, newer = (arguments.whole_number(number, "version", least=1) for number in numbers)
+        found = await source_changes.changes_of(self._acting, source, older, newer)
+        self._show_changes(found)
+        self.refresh()
+        return found
+
+    compare_source, compare_source_async = _sync.twins(_compare_source)
 
     def act_as(self, *, groups: Sequence[str] | None = None, clearance: int | None = None) -> Principal:
         """Search with fewer groups or a lower clearance from now on; None means all that the caller has.
@@ -191,6 +215,15 @@ class MemoryBrowser(Panel):
         """Compare the versions that are chosen."""
         self.compare(*self.asked.compared(self._versions))
 
+    def on_source(self, source: str) -> None:
+        """Show by word what changed in a source of the compared versions."""
+        self.compare_source(source)
+
+    def on_changes(self, first: int) -> None:
+        """Show the page of changes that begins at one of them, from 0."""
+        number = arguments.whole_number(first, "first", least=0)
+        self._show_changes(self._changes, number)
+
     def on_group(self, name: Any) -> None:
         """Keep one of the caller's groups, or all for an empty name."""
         own = self._own.context.principal.groups
@@ -226,6 +259,8 @@ class MemoryBrowser(Panel):
             shown=len(shown),
             versions=tuple(self._versions),
             difference=self._difference,
+            compared=self._compared,
+            changes=self._drawn_changes,
         )
         return browser_view.drawn(state)
 
@@ -248,4 +283,11 @@ class MemoryBrowser(Panel):
 
     def _forget_shown(self) -> None:
         self._question = ""
-        self._hits = self._listed = self._opened = self._difference = None
+        self._hits = self._listed = self._opened = self._difference = self._compared = None
+        self._show_changes(None)
+
+    def _show_changes(self, found: SourceChanges | None, first: int = 0) -> None:
+        """Draw a page of changes once: to mark words takes longer than the other parts of a view."""
+        self._changes = found
+        last = max(0, len(found.texts) - 1) // CHANGES * CHANGES if found else 0
+        self._drawn_changes = source_changes.drawn_changes(found, min(first, last)) if found else ()

@@ -16,6 +16,7 @@ from workbench.retrieval.listing import day_of
 from workbench.retrieval.matched_words import marked
 from workbench.retrieval.spec import MemorySpec
 from workbench.types import Hit, Item, ItemKind
+from workbench.widgets.cutting import beginning
 from workbench.widgets.nodes import Button, Details, Field, Group, Node, Tone, Words
 from workbench.widgets.table import Grid, Heading, texts
 
@@ -105,6 +106,8 @@ class BrowserState:
     shown: int
     versions: tuple[MemoryVersion, ...]
     difference: Differences | None = field(default=None)
+    compared: tuple[int, int] | None = None
+    changes: Sequence[Node] = ()
 
 
 def call(binding: Binding, verb: str) -> str:
@@ -247,7 +250,7 @@ def _button(number: int, passage: Hit | Item) -> Node:
 
 
 def _short(state: BrowserState, text: str) -> Node:
-    short = text if len(text) <= _SHORT else text[: _SHORT - 1] + "…"
+    short = text if len(text) <= _SHORT else beginning(text, _SHORT - 1) + "…"
     return marked(short, state.question, stems=state.binding.stems)
 
 
@@ -360,18 +363,26 @@ def _versions(state: BrowserState) -> Node:
         Group(row=True, nodes=(before, after)),
         Group(row=True, nodes=(compare, show)),
     ]
-    difference = [_differences(state.difference)] if state.difference else []
-    return Details(summary="Versions", open=True, nodes=[*nodes, *difference])
+    difference = [_differences(state, state.difference)] if state.difference else []
+    return Details(summary="Versions", open=True, nodes=[*nodes, *difference, *state.changes])
 
 
-def _differences(found: Differences) -> Node:
+def _differences(state: BrowserState, found: Differences) -> Node:
     heads = [Heading(label=name) for name in ("change", "source", "chunks", "digest")]
+    between = ", ".join(map(str, state.compared or ()))
     rows = [
-        texts(
-            row.change,
-            row.source,
-            f"{row.before} → {row.after}",
-            f"{(row.digest_before or 'none')[:12]} → {(row.digest_after or 'none')[:12]}",
+        (
+            Words(text=row.change),
+            Button(
+                label=row.source,
+                action="source",
+                value=row.source,
+                python=call(state.binding, f"browse().compare_source({row.source!r}, {between})"),
+            ),
+            *texts(
+                f"{row.before} → {row.after}",
+                f"{(row.digest_before or 'none')[:12]} → {(row.digest_after or 'none')[:12]}",
+            ),
         )
         for row in found.rows
         if row.change != "same"

@@ -114,7 +114,7 @@ class Review(Panel):
         label = HumanLabel(
             use_case=self.runs.run.use_case, case=pair.case, left=pair.left, right=pair.right, choice=choice,
             note=_checked_note(self._draft if note is None else note), reviewer=self.reviewer,
-            at=instant(self.clock.now()), seed=self.seed,
+            at=instant(self.clock.now()), seed=self.seed, pairs=len(self._pairs),
         )  # fmt: skip
         self.file.append(label)
         self._own[pair.case, label.answers] = label

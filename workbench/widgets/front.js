@@ -71,18 +71,22 @@ const draw = {
       const inner = heading.action
         ? el("button", { type: "button", ...act(heading) }, heading.label + arrow) : heading.label;
       return el("th", {
-        scope: "col", class: heading.numeric ? "wb-number" : "", "aria-sort": heading.sorted,
+        role: "columnheader", scope: "col", class: heading.numeric ? "wb-number" : "", "aria-sort": heading.sorted,
       }, inner);
     });
     const body = node.rows.map((row, i) =>
-      el("tr", { "aria-current": i === node.current ? "true" : null }, ...row.map((cell, k) =>
-        el("td", { class: node.headings[k]?.numeric ? "wb-number" : "" }, drawn(cell)))));
+      el("tr", { role: "row", "aria-current": i === node.current ? "true" : null }, ...row.map((cell, k) =>
+        el("td", {
+          role: "cell", class: node.headings[k]?.numeric ? "wb-number" : "", "data-label": node.headings[k]?.label,
+        }, drawn(cell)))));
     const pages = node.pages.length
       ? [el("div", { class: "wb-row" }, ...node.pages.map(drawn), el("p", { class: "wb-muted" }, node.place))] : [];
     return el("div", { class: "wb-column" },
       el("div", { class: "wb-scroll" },
-        el("table", {}, el("caption", { dir: "auto" }, node.caption),
-          el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...body))),
+        // The roles stay where a narrow screen shows rows as blocks (front.css).
+        el("table", { role: "table" }, el("caption", { dir: "auto" }, node.caption),
+          el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...head)),
+          el("tbody", { role: "rowgroup" }, ...body))),
       ...pages);
   },
 };

@@ -14,7 +14,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
 from math import isfinite
-from typing import Any
+from typing import Any, ClassVar
 
 from workbench.display import harmless
 from workbench.errors import WorkbenchError
@@ -36,6 +36,8 @@ class Panel(ABC):
     longest_text: int = LONGEST
     notice: str = ""
     _busy: str = ""
+    #: Whether its actions may be done in another thread while a cell runs, as the kernel and the page can.
+    while_busy: ClassVar[bool] = False
     _received: int = 0
     _front: Any = None
     _task: asyncio.Future[None] | None = None
@@ -176,7 +178,7 @@ class Panel(ABC):
         if self._front is None:
             from workbench.widgets.front import Front
 
-            self._front = Front(self.to_json(), on_action=self.receive)
+            self._front = Front(self.to_json(), on_action=self.receive, while_busy=self.while_busy)
         self.refresh()
         return {**self._front.bundle(), **bundle}
 
@@ -188,6 +190,13 @@ def has_front_end() -> bool:
     """Whether this process is a kernel to which a front end may be connected."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return getattr(shell, "kernel", None) is not None and not is_run_by_program()
+
+
+def is_reached_while_busy() -> bool:
+    """Whether this process is a kernel that handles messages of a page while a cell runs, by subshells."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    told = getattr(getattr(shell, "kernel", None), "kernel_info", None) or {}
+    return "kernel subshells" in told.get("supported_features", ())
 
 
 def is_run_by_program() -> bool:

@@ -99,7 +99,8 @@ def test_a_control_that_is_worse_is_as_expected_and_one_that_is_better_is_not():
     assert (low.verdict, low.standing) == ("worse", "control, as expected")
     assert "○ control, as expected" in str(low) and "↑ higher" in str(low)
     assert "worse" not in str(low).replace("got worse", "") and "#d64545" not in low.card().html()
-    assert "keep today" not in str(low) and low.to_json()["control"] == "control, as expected"
+    assert "next:" not in str(low) and 'next: result.flips(arm="odd")' in str(high)
+    assert low.to_json()["control"] == "control, as expected"
     assert high.standing == "control, not as expected"
     assert (new.standing, "control" in new.to_json()) == ("worse", False) and "#d64545" in new.card().html()
 

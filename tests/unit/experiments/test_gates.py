@@ -483,7 +483,7 @@ def test_the_card_ends_with_the_next_command_by_verdict():
         assert f"next: {command}" in str(report) and command in report._repr_html_()
     report = judged_as_stated(run, spec(accuracy={"min": 0.55}))
     assert f"after adding about {report.needed} cases" in str(report)
-    assert f"? undecided ({report.needed} more cases)" in report._repr_html_()
+    assert f"◐ undecided ({report.needed} more cases)" in report._repr_html_()
 
 
 def test_a_phase_without_a_gate_is_named_with_the_nearest_one():

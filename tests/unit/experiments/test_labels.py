@@ -73,6 +73,13 @@ def test_a_last_line_without_its_end_counts(tmp_path):
     assert [label.choice for label in read_labels(path)] == ["left", "right"]
 
 
+def test_a_label_of_a_version_that_wrote_no_number_of_pairs_is_read(tmp_path):
+    raw = dataclasses.asdict(a_label(pairs=None))
+    del raw["pairs"]
+    (tmp_path / "l.jsonl").write_text(json.dumps(raw) + "\n")
+    assert read_labels(tmp_path / "l.jsonl") == (a_label(),)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -80,6 +87,8 @@ def test_a_last_line_without_its_end_counts(tmp_path):
         ({"format": 2}, "format"),
         ({"note": None}, "note"),
         ({"seed": "7"}, "seed"),
+        ({"pairs": 0}, "pairs"),
+        ({"pairs": "20"}, "pairs"),
         ({"at": "yesterday"}, "no time as"),
         ({"mood": "good"}, "unknown key 'mood'"),
         ({"left": {"run": "r", "arm": "a"}}, "missing key 'left.output'"),

@@ -335,7 +335,7 @@ def test_a_notebook_shows_no_traceback_of_a_run_that_a_person_stopped():
 # -- the panel -------------------------------------------------------------------------------------
 
 
-def test_the_panel_shows_the_facts_and_stops_the_run_once():
+def test_the_panel_shows_the_facts_and_stops_the_run_once(monkeypatch):
     cancelled = []
     progress = Progress(4, "answers · run", metric="accuracy")
     progress.stops_with(lambda: cancelled.append(True))
@@ -345,6 +345,8 @@ def test_the_panel_shows_the_facts_and_stops_the_run_once():
     assert "1 of 4 cases" in text and "1 error (1 timeout)" in text
     waited = display.ProgressPanel(progress, interrupted=True)
     assert "interrupt the kernel" in str(waited) and '"t": "button"' not in json.dumps(waited.to_json())
+    monkeypatch.setattr(display, "is_reached_while_busy", lambda: True)
+    assert "Or interrupt" in str(waited) and '"t": "button"' in json.dumps(waited.to_json())
     panel.act("stop")
     panel.act("stop")
     panel.stop()

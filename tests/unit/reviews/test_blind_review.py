@@ -114,6 +114,7 @@ def test_a_decision_is_one_line_that_holds_all_that_it_was_about(made):
     assert raw["case"] == shown.case and raw["reviewer"] == "ana" and raw["note"] == "  why\nnot "
     assert {raw["left"]["run"], raw["right"]["run"]} == {run.id, other.id}
     assert (raw["choice"], raw["seed"], raw["format"], raw["use_case"]) == ("both_good", 7, 1, "answers")
+    assert raw["pairs"] == len(review)
     assert raw["left"]["output"] == shown.left.output and raw["at"].endswith("Z")
     assert "few shot says" not in line  # digests, no answers
 
