@@ -7,9 +7,10 @@ from pathlib import Path
 import orjson
 
 from workbench.audit import Act, audited
+from workbench.errors import CorruptError
 from workbench.jobs.ledger import DamagedRow, JobLedger
 from workbench.jobs.overview import JobTable
-from workbench.layout import JOB_SET_ASIDE
+from workbench.layout import JOB_LEDGER, JOB_SET_ASIDE
 from workbench.promotion.assured import mover
 from workbench.records.log import Lines
 
@@ -17,7 +18,8 @@ from workbench.records.log import Lines
 def repair(root: Path, ledger: JobLedger, *, dry_run: bool = False) -> JobTable:
     """Move every row that cannot be read from the ledger into a file; return these rows.
 
-    A row is on the disk in the file before it leaves the ledger, so a kill loses none. `dry_run` moves none.
+    A row is on the disk in the file before it leaves the ledger, so a kill loses none. A pause and a
+    withdrawal stay, with the present time. `dry_run` changes nothing. CorruptError for a row that stays.
     """
     found = ledger.all_damaged()
     if found and not dry_run:
@@ -28,6 +30,11 @@ def repair(root: Path, ledger: JobLedger, *, dry_run: bool = False) -> JobTable:
         with audited(root, act):
             for row in found:
                 _set_aside(root, ledger, row)
+            if left := ledger.all_damaged():  # the bytes of its key are no text
+                raise CorruptError(
+                    f"{left[0].name} is still in the job ledger: no statement can name it",
+                    hint=f"restore {JOB_LEDGER} from a backup",
+                )
     done = "would be set aside" if dry_run else f"set aside in {JOB_SET_ASIDE}"
     return JobTable(
         title=f"{len(found)} damaged {'row' if len(found) == 1 else 'rows'} of the job ledger",

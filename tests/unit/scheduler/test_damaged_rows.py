@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from job_servers import House, definition
 
+from workbench.errors import CorruptError
 from workbench.jobs import run as jobs
 from workbench.jobs.ledger import DamagedRowError, PostedNotice, Slot
 from workbench.jobs.overview import damage_notes
@@ -151,6 +152,22 @@ def test_what_holds_a_job_back_still_holds_it_without_a_readable_time(tmp_path):
     tables = {row.table for row in house.ledger.damaged()}
     assert tables == {"pauses", "withdrawals", "notices"}
     assert {row.table for row in house.ledger.all_damaged()} == tables
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    assert len(repair(tmp_path, house.ledger).rows) == 3 and house.ledger.damaged() == []
+    assert house.ledger.pauses()[0].at == house.clock.now(), "a repair ends no pause and no withdrawal"
+    assert [item.at for item in house.ledger.withdrawals("bad")] == [house.clock.now()]
+    assert [item.key for item in house.ledger.notices()] == ["l"]
+
+
+def test_a_row_that_no_statement_can_name_is_said_to_be_left(tmp_path):
+    house = house_of_two(tmp_path)
+    changed = (
+        "UPDATE fired SET at = CAST(x'ff32' AS TEXT) WHERE job = 'bad' AND at = (SELECT max(at) FROM fired)"
+    )
+    change(tmp_path, changed)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    with pytest.raises(CorruptError, match="of fired is still in the job ledger"):
+        repair(tmp_path, house.ledger)
 
 
 def test_a_fired_slot_that_cannot_be_read_stops_its_own_job(tmp_path):

@@ -241,4 +241,7 @@ class JobLedger(Protocol):
         """Return every row of the ledger that cannot be read, sorted by job."""
 
     def set_aside(self, row: DamagedRow) -> bool:
-        """Remove a damaged row; return False, and change nothing, when it can be read or is not there."""
+        """Remove a damaged row; return False, and change nothing, when it can be read or is not there.
+
+        A pause and a withdrawal stay, with the present time: nothing that is held back starts by a repair.
+        """

@@ -16,6 +16,8 @@ _READERS: Final[Mapping[str, Callable[[Any], object]]] = {
     "runs": job_run, "fired": fired_at, "pauses": check_time, "withdrawals": check_time,
     "notices": posted_notice,
 }  # fmt: skip
+#: The tables whose rows hold a job back.
+_HOLDS: Final = frozenset({"pauses", "withdrawals"})
 
 
 class Repairs(Transactions):
@@ -34,7 +36,10 @@ class Repairs(Transactions):
         return sorted(found, key=_order)
 
     def set_aside(self, row: DamagedRow) -> bool:
-        """Remove a damaged row; return False, and change nothing, when it can be read or is not there."""
+        """Remove a damaged row; return False, and change nothing, when it can be read or is not there.
+
+        A pause and a withdrawal stay, with the present time: nothing that is held back starts by a repair.
+        """
         with self._write() as db:
             return _removed(db, row)
 
@@ -42,12 +47,19 @@ class Repairs(Transactions):
 def _removed(db: LedgerTransaction, row: DamagedRow) -> bool:
     if not list(_damages(row.table, db.rows(_one(row.table), *row.key))):
         return False
-    return bool(db.execute(_one(row.table, "DELETE"), *row.key).rowcount)
+    if row.table in _HOLDS:
+        statement = f"UPDATE {row.table} SET at = ? WHERE {_is_row(row.table)}"
+        return bool(db.execute(statement, db.now.isoformat(), *row.key).rowcount)
+    return bool(db.execute(f"DELETE FROM {row.table} WHERE {_is_row(row.table)}", *row.key).rowcount)
 
 
-def _one(table: str, verb: str = "SELECT *") -> str:
-    """Return the statement for the row of a table with a key."""
-    return f"{verb} FROM {table} WHERE {' AND '.join(f'{name} = ?' for name in KEYS[table])}"
+def _one(table: str) -> str:
+    """Return the query for the row of a table with a key."""
+    return f"SELECT * FROM {table} WHERE {_is_row(table)}"
+
+
+def _is_row(table: str) -> str:
+    return " AND ".join(f"{name} = ?" for name in KEYS[table])
 
 
 def _damages(table: str, rows: list[Any]) -> Iterator[DamagedRow]:
