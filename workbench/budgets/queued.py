@@ -26,10 +26,8 @@ from workbench.ports.budget import LEASE_S, MEASURES, Account, Amounts, Balance,
 T = TypeVar("T")
 #: Seconds between two looks at the ledger while a call of this process waits for others.
 POLL_S: Final = 0.02
-#: Seconds, for each call under way and at most, for which orders are collected into one transaction while
-#: more than a few calls are under way: each transaction takes processor time, however little it writes.
-GROUP_S: Final = 0.0002
-_MOST_GROUP_S: Final = 0.003
+#: Seconds for which orders are collected into one transaction while more than a few calls are under way.
+GROUP_S: Final = 0.001
 _FEW: Final = 4
 #: Seconds after which what was written is forced to the disk: a power failure forgets no more.
 SYNC_S: Final = 1.0
@@ -207,7 +205,7 @@ class _Worker:
         while not (self._stopping and not self._orders):
             self._woken.wait(self._pause())
             if len(self._live) > _FEW and not self._stopping:
-                time.sleep(min(len(self._live) * GROUP_S, _MOST_GROUP_S))
+                time.sleep(GROUP_S)
             self._woken.clear()
             orders = [self._orders.popleft() for _ in range(min(len(self._orders), _MOST))]
             if self._orders:
