@@ -26,6 +26,8 @@ from workbench.wire.redaction import clean_error
 #: Outermost, so that refusals by other controls, degraded answers and crashes are recorded too.
 POSITION: Final = Position(name="observe", operations=OPERATIONS, before=("fallback",))
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_NON_STR_KEYS
+#: Its keys are sorted when it becomes a record.
+_IN_FLIGHT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_NON_STR_KEYS
 #: What the record of an interrupted call leaves out when it is too long for its slot.
 _TOO_LONG: Final[Mapping[str, Any]] = {
     "checks": [], "decision": None, "findings": [], "hits": [], "labels": {}, "policy_request": None,
@@ -216,9 +218,9 @@ class Observe:
             noted["reservation"] = {"id": held.id, "accounts": accounts, "amounts": [*held.amounts]}
         if self._audit is not None and (subject := _subject(call)):
             noted["subject_uid"] = self._audit.subject_uid(call.context.tenant, subject)
-        for less in ({}, _TOO_LONG):
-            noted["record"] = {**record, **less}
-            found = orjson.dumps(noted, default=_name_only, option=_OPTIONS)
+        for left_out in (None, _TOO_LONG):
+            noted["record"] = {**record, **left_out} if left_out else record
+            found = orjson.dumps(noted, default=_name_only, option=_IN_FLIGHT)
             if len(found) < SLOT_BYTES:
                 return found
         return None
