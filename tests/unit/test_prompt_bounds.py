@@ -59,10 +59,10 @@ def rendered(template, **values):
     ],
 )
 def test_a_rendering_without_end_or_measure_is_refused_in_seconds(template, values):
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ConfigError, match=r"more than 1,000,000|longer than|too large|a width of"):
         rendered(template, **values)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_calls_of_macros_that_multiply_are_bounded(monkeypatch):
