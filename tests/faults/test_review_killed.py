@@ -11,7 +11,6 @@ import pytest
 from jupyter_client.manager import KernelManager
 from reviewed_runs import run_of
 from small_use_case import small_repository
-from statsmodels.stats.inter_rater import cohens_kappa
 
 import workbench as wb
 from workbench.experiments.labels import read_labels
@@ -136,6 +135,8 @@ def expected_kappa(labels):
     table = [[0] * 4 for _ in categories]
     for decided in by_case.values():
         table[categories.index(decided[False])][categories.index(decided[True])] += 1
+    from statsmodels.stats.inter_rater import cohens_kappa
+
     found = cohens_kappa(table)
     assert 0 < found.kappa < 1
     return found.kappa, max(-1, found.kappa_low), min(1, found.kappa_upp)

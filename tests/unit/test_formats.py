@@ -78,10 +78,10 @@ def test_the_depth_of_html_counts_no_tags_in_values_comments_and_scripts(opened)
 @pytest.mark.parametrize("attribute", ["a%d=1 ", "a%d ", "a%d='>' ", '"%d '])
 def test_an_element_of_html_with_too_many_attributes_is_not_parsed(attribute):
     many = "".join(attribute % number for number in range(300_000))
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(UnreadableError, match="attributes"):
         parsed(f"<p>text<div {many}>".encode(), "a.html")
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize(
@@ -190,9 +190,9 @@ def test_a_merged_cell_of_a_docx_stands_once_in_each_of_its_rows_however_wide_it
     wide, on = '<w:gridSpan w:val="50000000"/>', "<w:vMerge/>"
     rows = [[cell("a", on), cell("b", wide), cell("c")], [cell("", on), cell("d", wide), cell("e")]]
     table = "".join(f"<w:tr>{''.join(cells)}</w:tr>" for cells in rows)
-    begun = time.monotonic()
+    begun = time.process_time()
     document = parsed(filled_docx(f"<w:tbl>{table}</w:tbl>"), "a.docx")
-    assert document.parts[0].text == "a | b | c\na | d | e" and time.monotonic() - begun < 10
+    assert document.parts[0].text == "a | b | c\na | d | e" and time.process_time() - begun < 10
 
 
 @pytest.mark.parametrize(
@@ -205,10 +205,10 @@ def test_a_merged_cell_of_a_docx_stands_once_in_each_of_its_rows_however_wide_it
     ids=["parts", "tags", "bytes"],
 )
 def test_a_docx_of_a_few_packed_bytes_takes_bounded_time(body, said):
-    data, begun = filled_docx(body), time.monotonic()
+    data, begun = filled_docx(body), time.process_time()
     with pytest.raises(UnreadableError, match=said):
         parsed(data, "a.docx")
-    assert len(data) < 1_000_000 and time.monotonic() - begun < 10
+    assert len(data) < 1_000_000 and time.process_time() - begun < 10
 
 
 def test_a_docx_that_unpacks_to_too_much_is_not_unpacked(monkeypatch):
@@ -222,10 +222,10 @@ def test_a_docx_that_unpacks_to_too_much_is_not_unpacked(monkeypatch):
 
 @pytest.mark.parametrize("value", ["[],", '{"a": {}},', "1,"])
 def test_a_notebook_of_millions_of_values_is_not_parsed(value):
-    data, begun = f'{{"cells": [{value * 8_500_000}1]}}'.encode()[:49_000_000], time.monotonic()
+    data, begun = f'{{"cells": [{value * 8_500_000}1]}}'.encode()[:49_000_000], time.process_time()
     with pytest.raises(UnreadableError, match="too complex"):
         parsed(data, "a.ipynb")
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 def test_a_notebook_gives_its_markdown_and_code_without_outputs():

@@ -53,9 +53,15 @@ def walk(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
             yield from walk(child, prefix)
 
 
+@functools.cache
+def definitions() -> dict[Path, list[tuple[str, ast.AST]]]:
+    """Every class and function of each module with its dotted name."""
+    return {path: list(walk(tree)) for path, tree in trees().items()}
+
+
 def functions() -> Iterator[tuple[str, Function]]:
-    for path, tree in trees().items():
-        for name, node in walk(tree):
+    for path, found in definitions().items():
+        for name, node in found:
             if isinstance(node, Function):
                 yield f"{name_of(path)}:{name}", node
 
@@ -173,9 +179,9 @@ def test_init_files_only_export():
 
 def test_a_dataclass_is_frozen_slotted_and_keyword_only():
     other = set()
-    for path, tree in trees().items():
+    for path, found in definitions().items():
         module = ".".join(path.relative_to(ROOT / "workbench").with_suffix("").parts)
-        for name, node in walk(tree):
+        for name, node in found:
             made = [d for d in decorators(node) if re.match(r"(dataclasses\.)?dataclass\b", d)]
             wanted = ("frozen=True", "slots=True", "kw_only=True")
             if isinstance(node, ast.ClassDef) and made and not all(word in made[0] for word in wanted):
@@ -191,19 +197,20 @@ def test_what_is_public_has_a_docstring():
     bare = []
     for path, tree in trees().items():
         assert ast.get_docstring(tree), f"{name_of(path)} does not say what it holds"
-        inside = {id(n) for _, f in walk(tree) if isinstance(f, Function) for _, n in walk(f)}
-        for name, node in walk(tree):
+        found = definitions()[path]
+        inside = tuple(f"{name}." for name, node in found if isinstance(node, Function))
+        for name, node in found:
             exempt = any("overload" in d or d.endswith(".setter") for d in decorators(node))
             exempt |= "_contract.py" in path.name and ".test_" in name  # its name is the sentence
-            if is_public(name) and id(node) not in inside and not exempt and not ast.get_docstring(node):
+            if is_public(name) and not name.startswith(inside) and not exempt and not ast.get_docstring(node):
                 bare.append(f"{name_of(path)}:{name}")
     assert not bare
 
 
 def test_an_async_twin_takes_what_its_sync_verb_takes():
     apart = []
-    for path, tree in trees().items():
-        named = {name: node for name, node in walk(tree) if isinstance(node, Function)}
+    for path, found in definitions().items():
+        named = {name: node for name, node in found if isinstance(node, Function)}
         for name, node in named.items():
             twin = named.get(f"{name}_async")
             if twin is not None and ast.unparse(twin.args) != ast.unparse(node.args):
@@ -217,7 +224,9 @@ def test_twins_that_are_made_have_the_names_of_the_method_they_are_made_of():
         (name_of(path), ast.unparse(node.targets[0]), ast.unparse(node.value.args[0]).removeprefix("_"))
         for path, tree in trees().items()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("_sync.twins(")
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Call)
+        and ast.unparse(node.value.func) == "_sync.twins"
     ]
     assert made
     assert not [each for each in made if each[1].strip("()") != f"{each[2]}, {each[2]}_async"]

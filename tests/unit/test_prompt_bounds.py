@@ -7,6 +7,7 @@ import time
 import pytest
 
 from workbench.errors import ConfigError
+from workbench.prompts import sandbox
 from workbench.prompts.prompt import Header, Input, compose, parse
 
 TYPES = {"q": "string", "n": "number", "xs": "list"}
@@ -58,17 +59,19 @@ def rendered(template, **values):
     ],
 )
 def test_a_rendering_without_end_or_measure_is_refused_in_seconds(template, values):
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ConfigError, match=r"more than 1,000,000|longer than|too large|a width of"):
         rendered(template, **values)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
-def test_calls_of_macros_that_multiply_are_bounded():
+def test_calls_of_macros_that_multiply_are_bounded(monkeypatch):
+    """A macro calls ten of the next. The bound is lowered: a million calls take five seconds of CPU."""
+    monkeypatch.setattr(sandbox, "MOST_STEPS", 50_000)
     macros = "".join(
         f"{{% macro m{n}() %}}{f'{{{{ m{n - 1}() }}}}' * 10 if n else 'x'}{{% endmacro %}}" for n in range(9)
     )
-    with pytest.raises(ConfigError, match="more than 1,000,000 rounds"):
+    with pytest.raises(ConfigError, match="more than 50,000 rounds"):
         rendered(macros + "{{ m8() }}")
 
 

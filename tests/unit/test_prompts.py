@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from workbench import registry
 from workbench.errors import ConfigError
 from workbench.prompts import prompt as prompts
+from workbench.prompts import sandbox
 from workbench.prompts.prompt import Header, Input, compose, parse
 
 INPUTS = {
@@ -181,7 +182,10 @@ def rendered(template, **values):
         ("{{ (n + 1e999) | tojson }}", 1, "with n"),
     ],
 )
-def test_a_turn_that_cannot_be_rendered_is_named_with_its_line_and_its_variables(template, line, variable):
+def test_a_turn_that_cannot_be_rendered_is_named_with_its_line_and_its_variables(
+    template, line, variable, monkeypatch
+):
+    monkeypatch.setattr(sandbox, "MOST_STEPS", 50_000)  # a million take seconds: see test_prompt_bounds
     with pytest.raises(ConfigError, match=rf"prompt answer@draft-.*: user turn, line {line}") as caught:
         rendered(template)
     assert variable in str(caught.value) and ".edit(" in caught.value.hint

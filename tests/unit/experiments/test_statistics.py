@@ -1,4 +1,4 @@
-"""Every formula against published values, or against scipy and statsmodels."""
+"""Every formula against published values, or against scipy and statsmodels, which is slow to import."""
 
 import math
 
@@ -7,9 +7,6 @@ import pytest
 import scipy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
 
 from workbench.experiments import distributions, intervals, sample_size, significance
 
@@ -46,6 +43,8 @@ def test_proportion_intervals_are_newcombes(count, n, exact):
 @settings(max_examples=40)
 @given(COUNTS, LEVELS)
 def test_proportion_intervals_are_statsmodels(count, level):
+    from statsmodels.stats.proportion import proportion_confint
+
     k, n = count
     found = intervals.proportion_interval(k, n, level=level)
     expected = proportion_confint(k, n, alpha=1 - level, method="beta")
@@ -69,7 +68,9 @@ def test_count_bounds():
 
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemar_is_statsmodels(improved, worsened):
-    expected = statsmodels_mcnemar([[9, improved], [worsened, 9]], exact=True).pvalue
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    expected = mcnemar([[9, improved], [worsened, 9]], exact=True).pvalue
     assert significance.mcnemar(improved, worsened) == pytest.approx(min(1.0, expected), abs=1e-12)
 
 
@@ -80,6 +81,8 @@ def test_mcnemar_of_the_published_example():
 
 
 def test_holm_is_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
     p_values = [0.01, 0.04, 0.03, 0.005]
     assert significance.holm(p_values) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     random = np.random.default_rng(3)
