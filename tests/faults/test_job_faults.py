@@ -97,6 +97,7 @@ def test_an_input_that_is_no_input_is_named_and_nothing_is_published(promoted_cl
     assert state(clone) == before
 
 
+@WITH_A_KERNEL
 def test_an_input_that_is_mostly_broken_is_held_back(promoted_clone):
     """Three of five: nothing is asked or published, the rows are kept, and the exit code says so."""
     clone = promoted_clone
