@@ -343,9 +343,9 @@ def test_an_output_that_cannot_be_written_is_not_published_and_the_rerun_is(prom
     assert [path.name for path in (clone.folder / SLOT).parent.iterdir()] == ["20261124T060000Z"]
 
 
-def test_a_clock_that_steps_back_makes_no_new_slot_and_loses_no_run(promoted_clone, tmp_path):
+def test_a_clock_that_steps_back_makes_no_new_slot_and_loses_no_run(promoted, tmp_path):
     clock = FakeClock("2026-11-24T06:00:30+00:00")
-    spec, _ = jobspec.load(promoted_clone.folder, "answers", 1)
+    spec, _ = jobspec.load(promoted.clone.folder, "answers", 1)
     task = RunRequest(reference="answers", clock=clock)
     slot = slots.slot_of(spec, task)
     assert slot.key == "answers/all/20261124T060000Z"
