@@ -30,7 +30,7 @@ from sizes import drawn
 
 from workbench import files, registry
 from workbench.config import Limits
-from workbench.errors import CorruptError, DeadlineError, NotFoundError, RefusedError
+from workbench.errors import CorruptError, DeadlineError, NotFoundError, RefusedError, WorkbenchError
 from workbench.jobs import publishing, runner, slots
 from workbench.jobs import run as jobs
 from workbench.jobs import spec as jobspec
@@ -70,23 +70,34 @@ def nothing(_clone):
     return "data/inbox/missing.parquet"
 
 
-@pytest.mark.parametrize(
-    ("write", "said"),
-    [
-        (nothing, "the input .*missing.parquet does not exist"),
-        (no_bytes, "empty.jsonl has no rows"),
-        (no_rows, "none.parquet has no rows"),
-        (no_question, "column.parquet has no column 'question' .nearest: 'qestion'"),
-    ],
-)
-def test_an_input_that_is_no_input_is_named_and_nothing_is_published(promoted_clone, write, said):
-    path = write(promoted_clone)
-    before = state(promoted_clone)
-    found = one_error(promoted_clone.run(*RUN, path, code=2))
-    assert re.search(said, found), found
-    assert state(promoted_clone) == before
+NO_INPUTS = {
+    nothing: "the input .*missing.parquet does not exist",
+    no_bytes: "empty.jsonl has no rows",
+    no_rows: "none.parquet has no rows",
+    no_question: "column.parquet has no column 'question' .nearest: 'qestion'",
+}
 
 
+def test_an_input_that_is_no_input_is_named_and_nothing_is_published(promoted_clone):
+    """The last one by the command, the others by what it calls."""
+    clone, said = promoted_clone, {}
+    paths = {write: write(clone) for write in NO_INPUTS}
+    before = state(clone)
+    for write, path in paths.items():
+        if write is no_question:
+            said[write] = one_error(clone.run(*RUN, path, code=2))
+            continue
+        order = RunRequest(reference="answers", at=RUN[-2], input=path, show=False)
+        with pytest.raises(WorkbenchError) as caught:
+            jobs.run(clone.folder, order)
+        assert caught.value.hint and caught.value.exit_code == 2
+        said[write] = caught.value.message
+    for write, words in NO_INPUTS.items():
+        assert re.search(words, said[write]), said[write]
+    assert state(clone) == before
+
+
+@WITH_A_KERNEL
 def test_an_input_that_is_mostly_broken_is_held_back(promoted_clone):
     """Three of five: nothing is asked or published, the rows are kept, and the exit code says so."""
     clone = promoted_clone
@@ -115,7 +126,7 @@ def test_every_changed_byte_of_a_frozen_folder_is_refused_by_name(promoted_clone
     second_version(clone)
     everything = sorted(path for path in folder.rglob("*") if path.is_file())
     assert {jobspec.PAGE, jobspec.TASK, jobspec.TAPE, "sample.jsonl"} < {path.name for path in everything}
-    for path in drawn(everything, 8):
+    for path in drawn(everything, 4):
         data = path.read_bytes()
         for at in {0, len(data) // 2, len(data) - 1}:
             path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
@@ -332,9 +343,9 @@ def test_an_output_that_cannot_be_written_is_not_published_and_the_rerun_is(prom
     assert [path.name for path in (clone.folder / SLOT).parent.iterdir()] == ["20261124T060000Z"]
 
 
-def test_a_clock_that_steps_back_makes_no_new_slot_and_loses_no_run(promoted_clone, tmp_path):
+def test_a_clock_that_steps_back_makes_no_new_slot_and_loses_no_run(promoted, tmp_path):
     clock = FakeClock("2026-11-24T06:00:30+00:00")
-    spec, _ = jobspec.load(promoted_clone.folder, "answers", 1)
+    spec, _ = jobspec.load(promoted.clone.folder, "answers", 1)
     task = RunRequest(reference="answers", clock=clock)
     slot = slots.slot_of(spec, task)
     assert slot.key == "answers/all/20261124T060000Z"

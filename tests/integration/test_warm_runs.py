@@ -16,7 +16,7 @@ import polars as pl
 import psutil
 import pytest
 from made_jobs import copied
-from made_once import made_once
+from made_repositories import git
 from warm_jobs import frozen_notebook, warm_repository
 
 from workbench import processes
@@ -183,33 +183,48 @@ said = json.dumps([reached, refused, libc.prctl(39, 0, 0, 0, 0), libc.prctl(21, 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A repository whose versions leave things, look for a secret, wait, are plain, hide or try ways out."""
+    """A repository whose versions leave things, look for a secret, wait, are plain, hide or try ways out.
 
-    def make(folder: Path) -> None:
-        root = warm_repository(folder / "repo")
-        frozen_notebook(root, LOOK, LEAVE)
-        frozen_notebook(root, SEARCH)
-        frozen_notebook(root, SLOW)
-        number = frozen_notebook(root, "said = 7")
-        frozen_notebook(root, HIDE)
-        frozen_notebook(root, ENDLESS)
-        frozen_notebook(root, REACH)
-        code = ready(root, *jobspec.load(root, "small", number)).code
-        subprocess.run([sys.executable, "-m", "compileall", "-q", root / "workbench", code], check=True)
+    All have the code of one commit: their runs are forked from one template.
+    """
+    root = warm_repository(tmp_path_factory.mktemp("warm") / "repo")
+    code = git(root, "rev-parse", "HEAD")
+    for cells in ((LOOK, LEAVE), (SEARCH,), (SLOW,), ("said = 7",), (HIDE,), (ENDLESS,), (REACH,)):
+        frozen_notebook(root, *cells, commit=code)
+    folder = ready(root, *jobspec.load(root, "small", 1)).code
+    subprocess.run([sys.executable, "-m", "compileall", "-q", folder], check=True)
+    return root
 
-    return made_once(tmp_path_factory, "warm", make) / "repo"
+
+@pytest.fixture(scope="module")
+def shared(made, tmp_path_factory):
+    """A copy in which the runs of all tests are, each of a slot of its own."""
+    return copied(made, tmp_path_factory.mktemp("shared") / "repo")
 
 
 @pytest.fixture
 def root(made, tmp_path):
+    """A copy without a run, for a server."""
     return copied(made, tmp_path / "repo")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def warm():
     kept = WarmTemplates(WarmLimits)
     yield kept
     kept.close()
+
+
+@pytest.fixture(scope="module")
+def cold(shared, warm):
+    """What the plain version published in the first run of all, which was cold and ordered a template."""
+    return run(shared, 4, "2026-10-01", warm)[0]
+
+
+@pytest.fixture
+def template(shared, warm, cold):
+    """The template that listens, from which all warm runs are forked, whatever they leave behind."""
+    return listening(warm)
 
 
 def command(root, version, day, *options):
@@ -238,12 +253,6 @@ def run(root, version, day, warm=None, code=0, **more):
     return outputs, pl.read_parquet(folder / "answers.acme.parquet")["text"][0]
 
 
-def warmed(root, warm, version, day):
-    """Run a version cold, which orders its template, and return that when it listens."""
-    run(root, version, day, warm)
-    return listening(warm)
-
-
 def listening(warm):
     until = time.monotonic() + 60
     while not warm._listening:
@@ -263,10 +272,10 @@ def started(root, version, day, warm):
     until = time.monotonic() + 60
     ledger = open_ledger(root, SystemClock())
     while time.monotonic() < until:
-        alive = [found for found in ledger.unfinished() if found.state == "running"]
-        below = processes.marked(alive[0].run) if alive else []
-        if len(below) == 2 and all(OPTION in " ".join(item.cmdline()) for item in below):
-            return process, below
+        for found in ledger.unfinished():  # of a killed command too
+            below = processes.marked(found.run) if found.state == "running" else []
+            if len(below) == 2 and all(OPTION in " ".join(item.cmdline()) for item in below):
+                return process, below
         time.sleep(0.02)
     raise AssertionError("the run did not start warm")
 
@@ -275,14 +284,14 @@ def ended(found):
     return not psutil.wait_procs(found, timeout=20)[1]
 
 
-def test_a_forked_kernel_is_as_fresh_as_a_new_one(root, warm):
-    _, text = run(root, 1, "2026-11-01")
+@pytest.mark.usefixtures("template")
+def test_a_forked_kernel_is_as_fresh_as_a_new_one(shared, warm):
+    _, text = run(shared, 1, "2026-11-01")
     cold, drawn = json.loads(text)
     assert not cold["forked"]
-    warmed(root, warm, 1, "2026-11-02")
     every = [drawn]
-    for day in ("2026-11-03", "2026-11-04"):
-        seen, drawn = json.loads(run(root, 1, day, warm)[1])
+    for day in ("2026-11-02", "2026-11-03"):
+        seen, drawn = json.loads(run(shared, 1, day, warm)[1])
         assert seen.pop("forked")
         assert not set(seen["environment"]) ^ set(cold["environment"])
         assert seen == {name: value for name, value in cold.items() if name != "forked"}
@@ -291,69 +300,63 @@ def test_a_forked_kernel_is_as_fresh_as_a_new_one(root, warm):
         assert len({one[which] for one in every}) == 3
 
 
-def test_a_warm_run_publishes_the_same_bytes_as_a_cold_one(root, warm):
-    cold, _ = run(root, 4, "2026-11-01")
-    warmed(root, warm, 4, "2026-11-02")
-    for day in ("2026-11-03", "2026-11-04"):
-        assert run(root, 4, day, warm)[0] == cold
-    told = open_ledger(root, SystemClock()).history(limit=10)
-    assert {line.outcome for line in told} == {"published"}
+@pytest.mark.usefixtures("template")
+def test_a_warm_run_publishes_the_same_bytes_as_a_cold_one(shared, warm, cold):
+    for day in ("2026-11-04", "2026-11-05"):
+        assert run(shared, 4, day, warm)[0] == cold
+    told = [line for line in open_ledger(shared, SystemClock()).history(limit=100) if line.version == 4]
+    assert len(told) >= 3 and {line.outcome for line in told} == {"published"}
 
 
-def test_no_key_of_a_provider_is_in_the_memory_of_a_forked_kernel(root, warm):
-    template = warmed(root, warm, 2, "2026-11-02")
-    text = run(root, 2, "2026-11-03", warm, PROVIDER_KEY=SECRET)[1]
+def test_no_key_of_a_provider_is_in_the_memory_of_a_forked_kernel(shared, warm, template):
+    text = run(shared, 2, "2026-11-06", warm, PROVIDER_KEY=SECRET)[1]
     assert text == "[0, True, False]"
     assert SECRET not in json.dumps(psutil.Process(template.pid).environ())
 
 
-def test_a_forked_kernel_reaches_no_template_and_no_other_process(root, warm):
-    _, cold = run(root, 7, "2026-11-01", warm)
-    listening(warm)
-    _, forked = run(root, 7, "2026-11-02", warm)
+@pytest.mark.usefixtures("template")
+def test_a_forked_kernel_reaches_no_template_and_no_other_process(shared, warm):
+    _, cold = run(shared, 7, "2026-11-07")
+    _, forked = run(shared, 7, "2026-11-08", warm)
     # Nothing is reached; no_new_privs and the filter are on, and there is no capability.
     assert json.loads(forked) == [[], "PermissionError", 1, 2, 0, 0, 0, 0, 0, 0] == json.loads(cold)
 
 
-def test_a_template_that_is_killed_between_two_runs_costs_the_second_its_warmth_only(root, warm):
-    template = warmed(root, warm, 4, "2026-11-01")
+def test_a_killed_template_costs_a_running_run_nothing_and_the_next_its_warmth_only(shared, warm, template):
+    process, below = started(shared, 3, "2026-11-09", warm)
     template.kill()
     template.wait()
-    assert run(root, 4, "2026-11-02", warm)[1] == "7"
-    warm.look()
-    assert not warm._kept and not list(warm.folder.glob("*.json"))
-    assert warmed(root, warm, 4, "2026-11-03").pid != template.pid
-
-
-def test_a_run_survives_its_template_and_leaves_no_process(root, warm):
-    template = warmed(root, warm, 3, "2026-11-01")
-    process, below = started(root, 3, "2026-11-02", warm)
-    template.kill()
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert json.loads(out)["outcome"] == "published" and ended(below)
 
+    assert run(shared, 4, "2026-11-10", warm)[1] == "7"
+    warm.look()
+    assert not warm._kept and not list(warm.folder.glob("*.json"))
+    assert run(shared, 4, "2026-11-11", warm)[1] == "7"
+    assert listening(warm).pid != template.pid
 
-def test_a_killed_command_ends_its_forked_processes(root, warm):
-    warmed(root, warm, 3, "2026-11-01")
-    process, below = started(root, 3, "2026-11-02", warm)
+
+@pytest.mark.usefixtures("template")
+def test_a_killed_command_ends_its_forked_processes(shared, warm):
+    process, below = started(shared, 3, "2026-11-12", warm)
     process.kill()
     process.communicate()
     assert ended(below)
 
 
-def test_a_terminated_command_ends_its_forked_processes_and_its_line(root, warm):
-    warmed(root, warm, 3, "2026-11-01")
-    process, below = started(root, 3, "2026-11-02", warm)
+@pytest.mark.usefixtures("template")
+def test_a_terminated_command_ends_its_forked_processes_and_its_line(shared, warm):
+    process, below = started(shared, 3, "2026-11-13", warm)
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert process.returncode and ended(below)
-    assert open_ledger(root, SystemClock()).history(limit=1)[0].outcome == "interrupted"
+    assert open_ledger(shared, SystemClock()).history(limit=1)[0].outcome == "interrupted"
 
 
-def test_a_killed_worker_is_told_as_a_cold_one_is(root, warm):
-    warmed(root, warm, 3, "2026-11-01")
-    process, below = started(root, 3, "2026-11-02", warm)
+@pytest.mark.usefixtures("template")
+def test_a_killed_worker_is_told_as_a_cold_one_is(shared, warm):
+    process, below = started(shared, 3, "2026-11-14", warm)
     (worker,) = [item for item in below if item.ppid() not in {other.pid for other in below}]
     worker.kill()
     err = process.communicate(timeout=60)[1]
@@ -361,9 +364,9 @@ def test_a_killed_worker_is_told_as_a_cold_one_is(root, warm):
     assert "the worker was killed, perhaps by the system for memory and wrote no result" in err
 
 
-def test_a_kernel_ends_when_its_worker_and_its_command_are_killed_at_once(root, warm):
-    warmed(root, warm, 6, "2026-11-01")
-    process, below = started(root, 6, "2026-11-02", warm)
+@pytest.mark.usefixtures("template")
+def test_a_kernel_ends_when_its_worker_and_its_command_are_killed_at_once(shared, warm):
+    process, below = started(shared, 6, "2026-11-15", warm)
     (worker,) = [item for item in below if item.ppid() not in {other.pid for other in below}]
     process.send_signal(signal.SIGSTOP)  # it may not end the kernel in the worker's place
     worker.kill()
@@ -372,19 +375,19 @@ def test_a_kernel_ends_when_its_worker_and_its_command_are_killed_at_once(root, 
     assert ended(below)
 
 
-def test_a_kernel_that_hides_its_mark_ends_with_its_run(root, warm):
+@pytest.mark.usefixtures("template")
+def test_a_kernel_that_hides_its_mark_ends_with_its_run(shared, warm):
     """Once a cold one and once a forked one: both lead a session that they cannot leave."""
-    for day in ("2026-11-01", "2026-11-02"):
+    for day, kept in (("2026-11-16", None), ("2026-11-17", warm)):
         process = subprocess.Popen(
-            command(root, 5, day), cwd=root, env=environment(root, warm), stdout=subprocess.DEVNULL,
+            command(shared, 5, day), cwd=shared, env=environment(shared, kept), stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         hidden = _hidden(process)
-        assert (OPTION in hidden[0].cmdline()) is (day == "2026-11-02")
+        assert (OPTION in hidden[0].cmdline()) is (kept is warm)
         process.send_signal(signal.SIGTERM)
         err = process.communicate(timeout=60)[1]
         assert process.returncode and ended(hidden), err
-        listening(warm)
 
 
 def _hidden(process):
@@ -394,7 +397,7 @@ def _hidden(process):
         for found in psutil.process_iter(["name", "ppid", "environ"]):
             if "XXXXXXXXXXXXX" in (found.info["environ"] or {}) and (below := found.children()):
                 return [found, *below]
-        time.sleep(0.05)
+        time.sleep(0.2)
     raise AssertionError(process.communicate(timeout=5))
 
 

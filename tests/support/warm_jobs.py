@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from workbench import config, files, layout, registry
 from workbench.jobs import spec as jobspec
 from workbench.layout import Results
 from workbench.memory.snapshot import read_manifest
+from workbench.pipeline import stages
 from workbench.promotion import release
 from workbench.promotion.freezing import LOCK
 from workbench.repository import environments
@@ -57,16 +56,15 @@ def warm_repository(root: Path) -> Path:
     page = (root / "params.yaml").read_text()
     rows = [{"id": f"r-{n}", "tenant": "acme", "question": f"What is {n}?"} for n in range(2)]
     lines = "".join(f"{json.dumps(row)}\n" for row in rows)
-    shutil.copytree(ROOT / "workbench", root / "workbench", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "workbench", root / "workbench")  # compiled as it is
     release.write_stages(root)
     git(root.parent, "init", "--quiet", str(root))
     saved(root, "Start", **{
         "params.yaml": page + JOBS, "data/rows.jsonl": lines, "data/sample.jsonl": lines,
         LOCK: LOCKED.decode(), ".gitignore": IGNORED, "pipelines/operations.yaml": OPERATIONS,
     })  # fmt: skip
-    for stage in ("prepare", "remember"):
-        command = [sys.executable, "-m", "workbench.pipeline.stages", stage, "small"]
-        subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=True)
+    stages.prepare(root, "small")
+    stages.remember(root, "small")
     snapshot = root / Results(use_case="small").memory
     digest = read_manifest(snapshot).logical_digest
     shutil.copytree(snapshot, root / layout.CACHE / "memories" / digest)

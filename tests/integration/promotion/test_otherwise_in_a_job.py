@@ -9,13 +9,15 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from clone_edits import add_to_task, edit_cells, source, state
+from clones import Clone
 from endpoint import endpoint, speaking
 from made_repositories import saved, tree
 from small_use_case import CELLS, NOTEBOOK, PUBLISH, TASK, notebook, small_repository, with_pipeline
 
 from workbench import layout, registry
 from workbench.cli import app
-from workbench.errors import ConfigError, RefusedError
+from workbench.errors import ConfigError, RefusedError, WorkbenchError
 from workbench.experiments.runs import load_runs, save_runs
 from workbench.jobs import spec as jobspec
 from workbench.layout import Results
@@ -24,7 +26,7 @@ from workbench.promotion import promote, requirements
 from workbench.promotion.promote import ReleaseOptions
 from workbench.testing.fakes import FakeModel
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 RESULTS = Results(use_case="small")
 SAMPLE = "data/inbox/sample.jsonl"
@@ -61,15 +63,31 @@ def made(tmp_path_factory):
         yield root
 
 
+@pytest.fixture(scope="module")
+def failed(made, tmp_path_factory):
+    """Judged by a bound that the run fails."""
+    return judged(made, tmp_path_factory.mktemp("failed") / "failed", 0.99)
+
+
+@pytest.fixture(scope="module")
+def passed(failed, tmp_path_factory):
+    """Judged again by a bound that it passes."""
+    return judged(failed, tmp_path_factory.mktemp("passed") / "passed", 0.05)
+
+
 @pytest.fixture
-def root(made, tmp_path, monkeypatch):
-    """A copy, in which the test stands. DVC is left out."""
-    root = shutil.copytree(made, tmp_path / "small", symlinks=True)
+def standing(tmp_path, monkeypatch):
+    """Copy a repository and stand in the copy. DVC is left out."""
     monkeypatch.setattr(requirements, "stale_stages", lambda root, use_case: [])
     monkeypatch.setattr(promote, "_reproduce", lambda root, show: None)
     monkeypatch.setenv("OPENAI_API_KEY", "k-123")
-    monkeypatch.chdir(root)
-    return root
+
+    def stand(source: Path) -> Path:
+        root = shutil.copytree(source, tmp_path / source.name, symlinks=True)
+        monkeypatch.chdir(root)
+        return root
+
+    return stand
 
 
 @pytest.fixture
@@ -86,26 +104,39 @@ def ended(monkeypatch, capsys):
     return run
 
 
-def stated(root: Path, bound: float) -> str:
-    """Judge by this bound, write the page and commit; return the page."""
+def judged(source: Path, root: Path, bound: float) -> Path:
+    """Judge a copy by this bound, write the page and commit."""
+    shutil.copytree(source, root, symlinks=True)
     text = (root / "params.yaml").read_text()
     before, _, rest = text.partition("mvp: {accuracy: {min: ")
     (root / "params.yaml").write_text(f"{before}mvp: {{accuracy: {{min: {bound}{rest[rest.index('}') :]}")
     save_runs([], root / RESULTS.runs)  # as the notebook's explore cells would: no arm of its own
-    for stage in ("judge", "gate", "report"):
-        assert stages.main([stage, "small"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_API_KEY", "k-123")
+        patch.chdir(root)
+        for stage in ("judge", "gate", "report"):
+            assert stages.main([stage, "small"]) == 0
     saved(root, f"Judge by {bound}")
+    return root
+
+
+def page_of(root: Path) -> str:
     return (root / "reports/small.md").read_text()
 
 
-def test_a_bound_lowered_after_a_fail_is_on_card_and_page_and_promoted_with_a_reason(root, ended):
-    assert "loosened" not in stated(root, 0.99)
+def test_a_bound_lowered_after_a_fail_is_on_card_and_page_and_promoted_with_a_reason(
+    failed, passed, standing, ended
+):
+    root = standing(failed)
+    assert "loosened" not in page_of(root)
     assert ended("gate", "small/candidate")[0] == 1
     before = tree(root / "pipelines")
     code, said = ended(*PROMOTE)
     assert code == 1 and "the mvp gate says fail: accuracy >= 0.99" in said
     assert "-> workbench gate small/candidate" in said and tree(root / "pipelines") == before
-    assert "loosened: a text with accuracy >= 0.99" in stated(root, 0.05)
+
+    root = standing(passed)
+    assert "loosened: a text with accuracy >= 0.99" in page_of(root)
     code, card = ended("gate", "small/candidate")
     assert code == 0 and "loosened: a text with accuracy >= 0.99" in card and "1 rows unscored" in card
 
@@ -143,7 +174,8 @@ def hidden(elsewhere: str, other: str) -> str:
     ],
     ids=["its settings", "a file of the repository"],
 )
-def test_a_task_that_answers_otherwise_in_a_job_is_refused(root, elsewhere, other, said):
+def test_a_task_that_answers_otherwise_in_a_job_is_refused(made, standing, elsewhere, other, said):
+    root = standing(made)
     cells = (*CELLS[:1], ([], hidden(elsewhere, other)), ([], PUBLISH))
     (root / NOTEBOOK).write_text(notebook(cells=cells))
     stages.judge(root, "small", show=False)
@@ -157,14 +189,97 @@ def test_a_task_that_answers_otherwise_in_a_job_is_refused(root, elsewhere, othe
     assert not list((root / layout.CACHE / "promoting").glob("*"))
 
 
-def test_a_judged_run_with_other_scores_than_its_answers_get_is_refused_though_dvc_is_content(root):
-    stages.judge(root, "small", show=False)
+def test_a_judged_run_with_other_scores_than_its_answers_get_is_refused_though_dvc_is_content(
+    passed, standing
+):
+    root = standing(passed)
     (run,) = load_runs(root / RESULTS.judged)
     best = run.cases.with_columns(pl.col("score.accuracy").fill_null(1.0) * 0 + 1.0)
     save_runs([dataclasses.replace(run, cases=best)], root / RESULTS.judged)
     assert stages.gate(root, "small").verdict == "pass"
     saved(root, "A forged run")
-    with pytest.raises(ConfigError) as caught:
-        promote.promote(root, "job/small", ReleaseOptions(show=False))
-    assert "holds other scores than its answers get" in caught.value.message
-    assert "dvc repro --force judge@small" in caught.value.message
+    caught = refused(root)
+    assert "holds other scores than its answers get" in caught.message
+    assert "dvc repro --force judge@small" in caught.message
+
+
+def refused(root: Path) -> WorkbenchError:
+    """What a promotion is refused with, which leaves everything as it was."""
+    clone = Clone(folder=root, home=root.parent)
+    before = state(clone)
+    with pytest.raises(WorkbenchError) as caught:
+        promote.promote(root, "job/small", ReleaseOptions(show=False, reason="0.99 was a typing error"))
+    assert caught.value.hint and state(clone) == before
+    return caught.value
+
+
+@pytest.mark.drawn("refusals with a pipeline", 2)
+def test_a_run_with_too_few_cases_under_another_gate_is_refused(passed, standing):
+    """First the gate's text alone is another one; then the run is made under it, and a draft is explored."""
+    root = standing(passed)
+    params = (root / "params.yaml").read_text()
+    assert params.count("cases: {min: 2}") == 1
+    (root / "params.yaml").write_text(params.replace("cases: {min: 2}", "cases: {min: 100}"))
+    saved(root, "Ask for more cases")
+    caught = refused(root)
+    assert "the gate's text is not the one the run was made under" in caught.message
+
+    edit_cells(root, with_a_draft, NOTEBOOK)
+    assert [stages.main([stage, "small"]) for stage in ("judge", "experiment")] == [0, 0]
+    saved(root, "Explore a draft")
+    caught = refused(root)
+    assert "the mvp gate says undecided: cases >= 100" in caught.message and caught.exit_code == 4
+    assert "draft" not in caught.message, "the judge takes the prompt of params.yaml"
+    explored = {run.arm: run for run in load_runs(root / RESULTS.runs)}
+    assert explored["candidate"].settings["prompt"].startswith("brief@draft-")
+
+
+def with_a_draft(cells):
+    (arms,) = (cell for cell in cells if "arms = " in source(cell))
+    text = source(arms).replace('"candidate": {}', '"candidate": {"prompt": ws.prompt().edit(parameters={})}')
+    arms["source"] = text.splitlines(keepends=True)
+
+
+LEAKS = """\
+import logging.handlers
+handler = logging.handlers.SocketHandler("127.0.0.1", 9)
+handler.emit(logging.makeLogRecord({"msg": "a library's own connection"}))
+print("grace.hopper@" + "mail-server.dev")
+"""
+
+
+def of_an_explore_cell(cells):
+    cells[-1]["source"] = ["len(scorers)\n", *cells[-1]["source"]]
+
+
+CLEAN = {
+    "a name that an explore cell gives": (
+        of_an_explore_cell,
+        ("the frozen notebook does not run clean alone", "NameError: name 'scorers' is not defined"),
+    ),
+    "a connection and an address": (
+        add_to_task(LEAKS),
+        (
+            # Confined, the socket is refused; elsewhere its connection is seen.
+            "line 3: socket.",
+            ", which the boundary did not open",
+            "ask through ws.model(), ws.openai() or ws.memory()",
+            "output 1, line 1: an e-mail address",
+        ),
+    ),
+}
+
+
+@pytest.mark.drawn("what only the clean run shows", 1)
+@pytest.mark.parametrize("case", CLEAN)
+def test_what_only_the_clean_run_shows_is_refused(passed, standing, monkeypatch, case):
+    """Judged or not is not the question here: the looks that come before it are left out."""
+    change, said = CLEAN[case]
+    root = standing(passed)
+    edit_cells(root, change, NOTEBOOK)
+    saved(root, "Another notebook")
+    monkeypatch.setattr(requirements, "missing", lambda *_: [])
+    caught = refused(root)
+    assert isinstance(caught, ConfigError)
+    assert all(words in caught.message for words in said), caught.message
+    assert "mail-server" not in str(caught)
