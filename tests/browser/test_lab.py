@@ -7,29 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
-from lab_server import (
-    ADD,
-    READY,
-    SOURCE,
-    TOKEN,
-    command,
-    git,
-    lab,
-    opened,
-    reopen,
-    run,
-    save,
-    shown,
-    working_tree,
-)
+from lab_server import TOKEN, command, git, lab, opened, reopen, save, shown, working_tree
 from panel_page import pictured
 from shown_pages import SHOWN, browser
 
 from workbench.notebooks import canonical as notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
-NOW = "Copy the answer from the page, in as few words as you can."
-EDITED = "Answer in one short sentence with the words of the page."
 PROBE = {
     "cells": [
         {"cell_type": "markdown", "id": "title", "metadata": {}, "source": "# Probe"},
@@ -60,7 +44,7 @@ def foreign() -> str:
 
 
 def committed(tmp_repo):
-    """The working tree as it is, committed, with two more notebooks, and a smaller sample for the draft."""
+    """The working tree as it is, committed, with two more notebooks."""
     working_tree(tmp_repo)
     probe = tmp_repo / "notebooks" / "probe.ipynb"
     probe.parent.mkdir(exist_ok=True)
@@ -68,10 +52,6 @@ def committed(tmp_repo):
     theirs = tmp_repo / "thirdparty" / "results.ipynb"
     theirs.parent.mkdir()
     theirs.write_text(foreign(), encoding="utf-8")
-    answers = tmp_repo / "notebooks" / "answers.ipynb"
-    text = answers.read_text(encoding="utf-8")
-    assert text.count("cases.sample(12,") == 1
-    answers.write_text(text.replace("cases.sample(12,", "cases.sample(3,"), encoding="utf-8")
     git(tmp_repo, "add", "--all")
     git(tmp_repo, "commit", "--quiet", "--message", "everything")
 
@@ -146,45 +126,3 @@ def test_a_notebook_of_somebody_else_keeps_its_outputs_on_disk(repository, serve
     kept = json.loads(path.read_text())
     assert kept["cells"][1]["source"] == ["k = 6"]
     assert kept["cells"][2]["outputs"][0]["text"] == ["from last year"]
-
-
-def test_the_first_hour_a_verdict_then_a_draft_that_is_compared_and_saved_as_the_next_version(
-    repository, served
-):
-    _, url, _ = served
-    path, answer = repository / "notebooks" / "answers.ipynb", repository / "pipelines" / "prompts" / "answer"
-    stored, versions = path.read_bytes(), (answer / "asset.yaml").read_text()
-    assert not (answer / "3.prompty").exists()
-    with opened(f"{url}/tree/notebooks/answers.ipynb?token={TOKEN}&reset") as page:
-        command(page, "notebook:run-all-cells")
-        card = page.locator(".jp-OutputArea-output", has_text="mvp gate · candidate").first
-        card.wait_for(state="attached")  # cells out of sight are not drawn
-        explored = card.text_content()
-        assert "? undecided" in explored and "explored, so it cannot pass" in explored
-        assert "✓ pass" in explored and "✗ fail" not in explored
-        for said in ("came from", "draft against today"):
-            page.locator(".jp-OutputArea-output", has_text=said).first.wait_for(state="attached")
-        assert not page.locator(".jp-OutputArea-output[data-mime-type*=error]").count()
-        page.wait_for_function(READY)
-        save(page, path)
-        assert path.read_bytes() == stored
-        assert git(repository, "status", "--porcelain") == ""
-
-        source = page.evaluate(SOURCE, "draft")
-        assert source.count(NOW) == 1
-        shown = run(page, "draft", f"{source.replace(NOW, EDITED)}\nprint(drafted)")
-        assert "draft against today · accuracy" in shown and "3 cases" in shown
-        page.evaluate(ADD, ["save", ""])
-        assert "answer@3" in run(page, "save", 'print(draft.save(reason="One sentence.").reference)')
-        save(page, path)
-
-    assert EDITED in (answer / "3.prompty").read_text()
-    grown = (answer / "asset.yaml").read_text()
-    assert grown.startswith(versions) and 'reason: "One sentence."' in grown.removeprefix(versions)
-    assert path.read_text().count(EDITED) == 1 and '"outputs": []' in path.read_text()
-    changed = git(repository, "status", "--porcelain").splitlines()
-    assert sorted(line[3:] for line in changed) == [
-        "notebooks/answers.ipynb",
-        "pipelines/prompts/answer/3.prompty",
-        "pipelines/prompts/answer/asset.yaml",
-    ]

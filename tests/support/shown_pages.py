@@ -6,12 +6,15 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+#: The browser that the tests of the module share, if one is started.
+_OPEN: list[Browser] = []
 #: The marks of a module whose tests show pages.
 SHOWN = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("one_browser"),
     pytest.mark.skipif(
         CHROMIUM is None, reason="no browser: apt-get install -y --no-install-recommends chromium"
     ),
@@ -20,7 +23,29 @@ SHOWN = [
 
 @contextmanager
 def browser():
-    """A browser without a window."""
+    """A browser without a window: that of the module, without a page of another test, or a new one."""
+    if not _OPEN:
+        with _started() as started:
+            yield started
+        return
+    try:
+        yield _OPEN[-1]
+    finally:
+        for context in _OPEN[-1].contexts:  # each page has cookies and a storage of its own
+            context.close()
+
+
+@pytest.fixture(scope="module")
+def one_browser():
+    """One browser for the tests of a module: to start one takes two seconds of CPU."""
+    with _started() as started:
+        _OPEN.append(started)
+        yield
+        _OPEN.remove(started)
+
+
+@contextmanager
+def _started():
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--headless=new", "--no-sandbox", "--disable-gpu"]
