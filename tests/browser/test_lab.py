@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 import pytest
-from lab_server import TOKEN, command, git, lab, opened, reopen, save, shown, working_tree
+from lab_server import TOKEN, command, git, lab, opened, reopen, save, shown
 from panel_page import pictured
 from shown_pages import SHOWN, browser
 
 from workbench.notebooks import canonical as notebooks
 
-ROOT = Path(__file__).resolve().parents[2]
 PROBE = {
     "cells": [
         {"cell_type": "markdown", "id": "title", "metadata": {}, "source": "# Probe"},
@@ -43,27 +41,23 @@ def foreign() -> str:
     return notebooks.text_of(notebook)
 
 
-def committed(tmp_repo):
-    """The working tree as it is, committed, with two more notebooks."""
-    working_tree(tmp_repo)
-    probe = tmp_repo / "notebooks" / "probe.ipynb"
-    probe.parent.mkdir(exist_ok=True)
-    probe.write_text(notebooks.as_text(PROBE), encoding="utf-8")
-    theirs = tmp_repo / "thirdparty" / "results.ipynb"
+def with_notebooks(repository):
+    """Commit two more notebooks, one of them of somebody else."""
+    (repository / "notebooks" / "probe.ipynb").write_text(notebooks.as_text(PROBE), encoding="utf-8")
+    theirs = repository / "thirdparty" / "results.ipynb"
     theirs.parent.mkdir()
     theirs.write_text(foreign(), encoding="utf-8")
-    git(tmp_repo, "add", "--all")
-    git(tmp_repo, "commit", "--quiet", "--message", "everything")
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--message", "two notebooks")
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
+def served(head, tmp_path_factory):
     """One Lab for all tests: its repository, its address and its log."""
-    folder = tmp_path_factory.mktemp("lab")
-    (folder / "repo").mkdir()
-    committed(folder / "repo")
-    with lab(folder / "repo", folder) as url:
-        yield folder / "repo", url, folder / "lab.log"
+    clone = head.copied(tmp_path_factory.mktemp("lab"))
+    with_notebooks(clone.folder)
+    with lab(clone.folder, clone.home) as url:
+        yield clone.folder, url, clone.home / "lab.log"
 
 
 @pytest.fixture
