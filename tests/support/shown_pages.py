@@ -3,49 +3,56 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-#: The browser that the tests of the module share, if one is started.
-_OPEN: list[Browser] = []
 #: The marks of a module whose tests show pages.
 SHOWN = [
     pytest.mark.slow,
-    pytest.mark.usefixtures("one_browser"),
     pytest.mark.skipif(
         CHROMIUM is None, reason="no browser: apt-get install -y --no-install-recommends chromium"
     ),
 ]
 
 
+class SharedBrowser:
+    """One browser for tests that follow each other: to start one takes a second of CPU or more."""
+
+    def __init__(self) -> None:
+        self._stack, self._started = ExitStack(), None
+
+    def start(self) -> Browser:
+        """The browser, started anew when none runs."""
+        if self._started is None or not self._started.is_connected():
+            self.end()
+            self._started = self._stack.enter_context(_browser())
+        return self._started
+
+    def end(self) -> None:
+        """End the browser. Until then this thread has a running event loop, that of playwright."""
+        self._started = None
+        self._stack.close()
+
+
+SHARED = SharedBrowser()
+
+
 @contextmanager
 def browser():
-    """A browser without a window: that of the module, without a page of another test, or a new one."""
-    if not _OPEN:
-        with _started() as started:
-            yield started
-        return
+    """A browser without a window and without a page of another test."""
+    started = SHARED.start()
     try:
-        yield _OPEN[-1]
+        yield started
     finally:
-        for context in _OPEN[-1].contexts:  # each page has cookies and a storage of its own
+        for context in started.contexts:  # each page has cookies and a storage of its own
             context.close()
 
 
-@pytest.fixture(scope="module")
-def one_browser():
-    """One browser for the tests of a module: to start one takes two seconds of CPU."""
-    with _started() as started:
-        _OPEN.append(started)
-        yield
-        _OPEN.remove(started)
-
-
 @contextmanager
-def _started():
+def _browser():
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--headless=new", "--no-sandbox", "--disable-gpu"]
