@@ -101,15 +101,17 @@ def pressed(page, panel, name):
 
 
 def test_nothing_that_is_written_found_or_answered_is_interpreted(tmp_path):
-    for number, text in enumerate(HOSTILE):
-        plain = text.replace("{{", "{ {")  # a template may not call what it does not know
-        around = Around(tmp_path / str(number), cases=dataset(3, question=plain.replace("{", "(") + " {}"))
-        around.text = text
-        made = editor(around)
-        made.system = plain.replace("{ {", "( (")
-        made.ask()
-        made.run(3)
-        with shown(made) as page:
+    with shown(editor(Around(tmp_path / "first"))) as page:
+        for number, text in enumerate(HOSTILE):
+            plain = text.replace("{{", "{ {")  # a template may not call what it does not know
+            question = plain.replace("{", "(") + " {}"
+            around = Around(tmp_path / str(number), cases=dataset(3, question=question))
+            around.text = text
+            made = editor(around)
+            made.system = plain.replace("{ {", "( (")
+            made.ask()
+            made.run(3)
+            page.show(made)
             settled(page, made)
             assert page.evaluate(FOREIGN) == []
             assert page.get_by_label("Turn 1: system").input_value().startswith(made.system[:5])

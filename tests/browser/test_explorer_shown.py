@@ -80,13 +80,13 @@ def test_by_keys_alone_cases_are_gone_through(tmp_path):
 
 
 def test_no_text_of_a_question_an_answer_or_a_passage_is_interpreted(tmp_path):
-    for text in HOSTILE:
-        cases = dataset(6, question=text + " {}")
-        answers = {f"q{i:04}": f"{text} {i}" for i in range(6)}
-        panel = explorer(
-            tmp_path, cases=cases, answers=answers, old=FLIPPED["old"][:6], new=FLIPPED["new"][:6]
-        )
-        with shown(panel) as page:
+    with shown(explorer(tmp_path)) as page:
+        for text in HOSTILE:
+            cases = dataset(6, question=text + " {}")
+            answers = {f"q{i:04}": f"{text} {i}" for i in range(6)}
+            flipped = {arm: scores[:6] for arm, scores in FLIPPED.items()}
+            panel = explorer(tmp_path, cases=cases, answers=answers, **flipped)
+            page.show(panel)
             panel.act("reason", text)
             panel.act("note")
             panel.act("search", text)

@@ -51,12 +51,13 @@ def test_by_mouse_and_by_keyboard_alone():
 
 
 def test_nothing_that_is_answered_or_noted_is_interpreted():
-    for text in HOSTILE:
-        made = panel(text)
-        made.give(good=False, note=text.replace("\u0000", ""))
-        with shown(made) as page:
-            page.settle()
+    with shown(panel()) as page:
+        for text in HOSTILE:
+            made = panel(text)
+            made.give(good=False, note=text.replace("\u0000", ""))
+            page.show(made)
             assert page.evaluate(FOREIGN) == []
+            assert page.get_by_label("Note").input_value() == made.note
 
 
 def test_narrow_and_dark():

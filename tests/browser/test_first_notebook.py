@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import pytest
-from clones import Clone
-from lab_server import ADD, CHANGE, READY, TOKEN, command, lab, opened, run, save
-from made_once import made_once
+from lab_server import ADD, CHANGE, READY, SOURCE, TOKEN, command, lab, opened, run, save
 from panel_page import FOREIGN_IN, pictured
 from shown_pages import SHOWN
 
 pytestmark = [*SHOWN, pytest.mark.timeout(900)]
 #: What the whole way may take a person. The test types faster and reads nothing.
 QUARTER_OF_AN_HOUR = 15 * 60
-BETTER = "You answer questions of staff. Copy the answer from the page, in as few words as you can."
+COPY = "Copy the answer from the page, in as few words as you can."
+BETTER = f"You answer questions of staff. {COPY}"
+SENTENCE = "Answer in one short sentence with the words of the page."
 HOSTILE = "<img src=x onerror='window.injected=1'><script>window.injected=1</script>"
 #: Bring a cell into sight, and make it the active one.
 SHOW = """id => {
@@ -35,18 +36,19 @@ async def slow(ws, case: wb.Question) -> wb.Answer:
 
 asking = asyncio.ensure_future(ws.experiment("slow").run_async(slow, cases, scorers=scorers, arm="slow"))
 """
+#: A run of minutes by a sync verb, which blocks the kernel's main thread.
+LONG = """import time
 
+@wb.task
+def slow(ws, case: wb.Question) -> wb.Answer:
+    time.sleep(0.5)
+    return wb.Answer(text="?")
 
-@pytest.fixture
-def clone(tmp_path_factory, tmp_path):
-    """A clone in which the pipeline has run: its results are those that DVC keeps in this checkout."""
-
-    def make(folder):
-        made = Clone.at(made_once(tmp_path_factory, "head", Clone.of_head)).copied(folder)
-        made.took_cache()
-        made.run("dvc", "repro", "--quiet")
-
-    return Clone.at(made_once(tmp_path_factory, "whole", make)).copied(tmp_path)
+try:
+    ws.experiment("slow").run(slow, cases, scorers=scorers)
+except wb.WorkbenchError as error:
+    print("ended by a click:", error)
+"""
 
 
 class Notebook:
@@ -74,8 +76,8 @@ class Notebook:
         self.page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-cell')")
 
 
-def test_a_newcomer_goes_from_a_question_to_a_promoted_job(clone, tmp_path):
-    began = time.monotonic()
+def test_a_newcomer_goes_from_a_question_to_a_promoted_job(shipped_clone, tmp_path):
+    began, clone = time.monotonic(), shipped_clone
     path = clone.folder / "notebooks/answers.ipynb"
     stored = path.read_bytes()
     with (
@@ -84,9 +86,7 @@ def test_a_newcomer_goes_from_a_question_to_a_promoted_job(clone, tmp_path):
     ):
         notebook = Notebook(page)
         command(page, "notebook:run-all-cells")
-        page.locator(".jp-OutputArea-output", has_text="mvp gate · candidate").first.wait_for(
-            state="attached"
-        )
+        read_the_verdict(notebook)
         page.wait_for_function(READY, timeout=180_000)
         assert not page.locator(".jp-OutputArea-output[data-mime-type*=error]").count()
         save(page, path)
@@ -98,12 +98,33 @@ def test_a_newcomer_goes_from_a_question_to_a_promoted_job(clone, tmp_path):
         give_feedback(notebook)
         look_at_a_plot(notebook)
         stop_a_run(notebook)
+        stop_while_the_cell_runs(notebook)
         save(page, path)
+        changed = save_a_draft(notebook, clone)
+        save(page, path)
+    assert changed == {"pipelines/prompts/answer/4.prompty"}
     kept = path.read_text()
+    assert kept.count(SENTENCE) == 1
     assert "widget-view" not in kept and '"output_type"' not in kept and "application/vnd.jupyter" not in kept
     path.write_bytes(stored)  # the cells that were tried are no part of the notebook
     promote(clone)
     assert time.monotonic() - began < QUARTER_OF_AN_HOUR
+
+
+def output(notebook, text):
+    """The first output that says this; cells out of sight are not drawn."""
+    said = notebook.page.locator(".jp-OutputArea-output", has_text=text).first
+    said.wait_for(state="attached")
+    return said
+
+
+def read_the_verdict(notebook):
+    """The gate's card of what was explored, the passages behind an answer, and the draft that is compared."""
+    explored = output(notebook, "mvp gate · candidate").text_content()
+    assert "◐ undecided" in explored and "explored, so it cannot pass" in explored
+    assert "✓ pass" in explored and "✗ fail" not in explored
+    for said in ("came from", "draft against today"):
+        output(notebook, said)
 
 
 def read_the_worst_cases(notebook, clone):
@@ -148,7 +169,7 @@ def review_by_keys_alone(notebook, clone):
     panel.get_by_role("button", name="Left is better").focus()
     for n, key in enumerate(("l", "r", "g", "b", "l"), start=1):
         notebook.page.keyboard.press(key)
-        panel.get_by_text(f"{n} of ").first.wait_for()
+        panel.get_by_text(re.compile(rf"^{n} of \d+ pairs decided")).first.wait_for()
     pictured(notebook.page, "lab-review")
     assert notebook.page.evaluate(cells) == before
     (labels,) = (clone.folder / "pipelines/reviews/answers").glob("*.jsonl")
@@ -191,6 +212,39 @@ def stop_a_run(notebook):
         "stopped", "try:\n    await asking\nexcept wb.WorkbenchError as error:\n    print(error)"
     )
     assert "stopped" in said and "kept" in said
+
+
+def stop_while_the_cell_runs(notebook):
+    """The button also ends a run whose cell blocks the kernel, and the run is kept."""
+    notebook.began("blocking", LONG)
+    notebook.page.evaluate(SHOW, "blocking")
+    shown = notebook.page.locator(".jp-Cell.jp-mod-active")
+    shown.get_by_role("button", name="Stop and keep what is finished").click()
+    ended = shown.locator(".jp-OutputArea-output", has_text="ended by a click").first
+    ended.wait_for()
+    assert "kept as run" in ended.text_content()
+
+
+def save_a_draft(notebook, clone):
+    """A draft of the notebook's own cell is compared and saved; the files that it added are returned."""
+    asset = clone.folder / "pipelines/prompts/answer/asset.yaml"
+    versions, before = asset.read_text(), new_files(clone)
+    source = notebook.page.evaluate(SOURCE, "draft")
+    assert source.count(COPY) == source.count("cases.sample(12,") == 1
+    source = source.replace(COPY, SENTENCE).replace("cases.sample(12,", "cases.sample(3,")
+    shown = run(notebook.page, "draft", f"{source}\nprint(drafted)")
+    assert "draft against today · accuracy" in shown and "3 cases" in shown
+    assert notebook.page.locator(".jp-CodeCell .cm-lineWrapping").count(), "long lines of cells are wrapped"
+    assert "answer@4" in notebook.add("save", 'print(draft.save(reason="One sentence.").reference)')
+    assert SENTENCE in asset.with_name("4.prompty").read_text()
+    grown = asset.read_text()
+    assert grown.startswith(versions) and 'reason: "One sentence."' in grown.removeprefix(versions)
+    return new_files(clone) - before
+
+
+def new_files(clone):
+    """The files that are not as they were committed."""
+    return {line[3:] for line in clone.run("git", "status", "--porcelain", "-uall").splitlines()}
 
 
 def promote(clone):

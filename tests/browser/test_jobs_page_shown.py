@@ -29,12 +29,12 @@ LABELS = """() => [...document.querySelectorAll('.drawn')].flatMap(box => {
 pytestmark = SHOWN
 
 
-@pytest.fixture
-def page(tmp_path):
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
     """A page with long names and texts, an overdrawn budget, a job of many slots, and one without runs."""
     runs = daily(*["published"] * 20, "failed", "held", "published")
     runs[2] = dataclasses.replace(runs[2], detail="x" * 299, rows=12_345_678)
-    path = tmp_path / "jobs.html"
+    path = tmp_path_factory.mktemp("page") / "jobs.html"
     found = [_status("answers", runs), _status("x" * 62, many(2_500)), _status("new", [])]
     path.write_bytes(jobs_page(found, NOW))
     return path

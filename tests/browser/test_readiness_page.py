@@ -34,15 +34,17 @@ HIDDEN = """() => [...document.querySelectorAll('.scroll')]
 pytestmark = SHOWN
 
 
-@pytest.fixture
-def page(tmp_path):
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
     """A page with warnings, unscored cases and long names."""
     other = failing(saying(a_run("candidate", accuracy=of(36, N)), "other"), {"q0009": "KeyError"})
     long = a_run("an_arm_with_a_long_name_indeed_and_more", accuracy=of(38, N))
     control = as_control(a_run("closed_book", accuracy=of(0, N)))
     explored = [other, a_run("few_shot", accuracy=of(10, N)), long, control, a_run("few", accuracy=of(3, 10))]
     errors = {f"q{n:04}": f"truncated: {'x' * 200}" for n in range(5)}
-    return write(an_evidence(0.6, errors=errors, explored=explored), tmp_path / "readiness")[0]
+    return write(
+        an_evidence(0.6, errors=errors, explored=explored), tmp_path_factory.mktemp("page") / "readiness"
+    )[0]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

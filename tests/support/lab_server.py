@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from shown_pages import browser
 
-ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "token-of-this-test"
 READY = """() => {
     const session = window.jupyterapp?.shell.currentWidget?.sessionContext?.session;
@@ -44,17 +40,6 @@ OUTPUTS = """id => window.jupyterapp.shell.currentWidget.content.widgets
 def git(folder, *arguments):
     done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout
-
-
-def working_tree(folder):
-    """The working tree as it is, in a new repository `folder`, nothing committed."""
-    git(folder, "init", "--quiet")
-    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
-        if name and (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    (folder / ".venv").symlink_to(sys.prefix)
-    (folder / ".git" / "info" / "exclude").write_text("/.venv\n")
 
 
 @contextmanager

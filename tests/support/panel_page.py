@@ -61,18 +61,26 @@ class _Front:
 
 @contextmanager
 def shown(panel, *, width=1000, scheme="light"):
-    """The page of a panel, in a headless Chromium; errors of the page fail the test."""
+    """The page of a panel, in a headless Chromium; errors of the page fail the test.
+
+    `page.settle()` shows what the panel has become, `page.show(panel)` another panel from its beginning.
+    """
     errors = []
     with browser() as started:
         page = started.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         page.on("pageerror", lambda error: errors.append(str(error)))
         waiting = []
         page.expose_function("receive", lambda message: waiting.append(json.loads(message)))
-        page.set_content(PAGE)
         files = [(WIDGETS / name).read_text(encoding="utf-8") for name in ("front.js", "front.css")]
-        page.evaluate(MODEL, [*files, panel.to_json()])
-        panel._front = _Front(page)
-        page.settle = lambda: _deliver(page, panel, waiting)
+
+        def show(panel):
+            page.set_content(PAGE)
+            page.evaluate(MODEL, [*files, panel.to_json()])
+            panel._front = _Front(page)
+            page.settle = lambda: _deliver(page, panel, waiting)
+
+        page.show = show
+        show(panel)
         yield page
     assert not errors, errors
 
