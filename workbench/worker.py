@@ -213,10 +213,10 @@ def serve_template(path: Path) -> int:
 
     Return 0 in the template when its caller ends, and `template.UNFIT` when it may not fork.
     """
+    schemas.jsonschema()  # first: the modules below import it through nbformat
     with processes.environment({"PYDEVD_DISABLE_FILE_VALIDATION": "1"}):  # or it prints a warning
         for name in _PRELOADED:
             importlib.import_module(name)
-    schemas.jsonschema()
     _prepare()
     code = str(Path.cwd())
     try:

@@ -21,7 +21,7 @@ import pytest
 
 from workbench import files, processes
 from workbench.config.operations import WarmLimits
-from workbench.forking import messages, templates
+from workbench.forking import kept, messages, templates
 from workbench.forking.templates import TemplateOrder
 from workbench.scheduler import warm as warm_templates
 from workbench.scheduler.warm import WarmTemplates
@@ -431,3 +431,46 @@ def test_a_template_of_another_format_gets_no_environment(warm, code, tmp_path, 
         assert asked(warm, folder, "0", stream=out.fileno()) is None
     time.sleep(0.2)
     assert not (folder / "seen").exists()
+
+
+def test_a_command_keeps_one_template_for_its_processes_and_its_children_until_it_ends(code, monkeypatch):
+    monkeypatch.delenv(templates.FOLDER_VARIABLE, raising=False)
+    folder = code()
+    order = order_of(folder)
+    assert kept.folder_for(order) is None and kept.variables() == {}, "nothing is kept outside of a block"
+    with kept.kept_templates():
+        place = Path(kept.folder_for(order) or "")
+        assert (place / order.key).is_socket(), "the first process waits for it"
+        assert kept.variables() == {templates.FOLDER_VARIABLE: str(place)}
+        assert templates.FOLDER_VARIABLE not in os.environ, "a hook of git is told of none"
+        (template,) = [p for p in psutil.Process().children() if str(place / order.key) in p.cmdline()]
+        for _ in range(2):
+            assert kept.folder_for(order) == str(place)
+            process = forked_from(place, folder, order)
+            assert process.wait(20) == 3
+            process.stdin.close()
+            assert json.loads((folder / "seen").read_text())["marked"] == 1
+        assert [p for p in psutil.Process().children() if str(place) in str(p.cmdline())] == [template]
+    assert not template.is_running() and not place.exists() and kept.variables() == {}
+
+
+def test_a_block_of_a_command_is_cold_where_no_template_can_be_kept(code, tmp_path, monkeypatch):
+    monkeypatch.setenv(templates.FOLDER_VARIABLE, str(tmp_path / "server"))
+    with kept.kept_templates():
+        assert kept.folder_for(order_of(code("served"))) == str(tmp_path / "server"), "a server has its own"
+    monkeypatch.delenv(templates.FOLDER_VARIABLE)
+    older = tmp_path / "older"
+    older.mkdir()
+    broken = code("broken", before="raise SystemExit(5)")
+    with kept.kept_templates():
+        for folder in (older, broken):  # code from before templates, and one whose template ends at once
+            place = Path(kept.folder_for(order_of(folder)) or "")
+            assert forked_from(place, folder, order_of(folder)) is None
+
+
+def forked_from(place, folder, order):
+    with templates.descriptor_of(subprocess.DEVNULL) as stream:
+        return templates.forked(
+            place, order, ["3", str(folder / "seen")], mark="mark-1",
+            environment=dict(order.environment), streams=(stream, stream),
+        )  # fmt: skip

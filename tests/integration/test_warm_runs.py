@@ -53,6 +53,7 @@ state = {
     "names": sorted(name for name in globals() if name.startswith("left")),
     "builtins": hasattr(builtins, "left"), "patched": [hasattr(wb, "left"), hasattr(wb.Answer, "left")],
     "dumps": json.dumps.__module__, "module": "left_module" in sys.modules,
+    "grammar": "rfc3987_syntax" in sys.modules,
     "environment": sorted(os.environ), "left": os.environ.get("LEFT"),
     "zone": [os.environ.get("TZ"), time.tzname], "umask": umask,
     "cwd": fixed(os.getcwd()).split("/")[-2:], "locale": locale.setlocale(locale.LC_ALL),

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal
 from workbench import files, processes
 from workbench.config import Mode
 from workbench.errors import DeadlineError, NotebookError, WorkbenchError
-from workbench.forking import templates
+from workbench.forking import kept, templates
 from workbench.jobs import spec as jobspec
 from workbench.layout import CACHE
 
@@ -164,14 +164,14 @@ def run(
 
 
 def _start(request: Request, python: Path, asked: Path) -> templates.StartedProcess:
-    """Start the worker of a request: forked from a template where a server keeps one, else anew."""
+    """Start the worker of a request: forked from a template where one is kept, else anew."""
     environment, output = _environment(request, python), shown(show=request.show)
     umask = 0o077  # it writes below .workbench only
-    if folder := os.environ.get(templates.FOLDER_VARIABLE):
-        order = templates.TemplateOrder.of(
-            environment, name=f"the code of {request.job} at {Path(request.root).name[:12]}",
-            python=str(python), module="workbench.worker", cwd=request.root,
-        )  # fmt: skip
+    order = templates.TemplateOrder.of(
+        environment, name=f"the code of {request.job} at {Path(request.root).name[:12]}",
+        python=str(python), module="workbench.worker", cwd=request.root,
+    )  # fmt: skip
+    if folder := kept.folder_for(order):
         with templates.descriptor_of(output) as stream:
             forked = templates.forked(
                 Path(folder), order, [str(asked)], mark=request.run,
@@ -206,9 +206,9 @@ def _environment(request: Request, python: Path) -> dict[str, str]:
         "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP", "WORKBENCH_EXECUTION", "WORKBENCH_SIGNING_KEY",
         templates.FOLDER_VARIABLE,
     }  # fmt: skip
-    kept = {name: value for name, value in os.environ.items() if name not in dropped}
-    path = f"{python.parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
-    return {**kept, "PYTHONPATH": request.root, "PATH": path, "DVC_NO_ANALYTICS": "1"}
+    own = {name: value for name, value in os.environ.items() if name not in dropped}
+    path = kept.first_on_path(python.parent, own)
+    return {**own, "PYTHONPATH": request.root, "PATH": path, "DVC_NO_ANALYTICS": "1"}
 
 
 def _result(path: Path, request: Request, code: int) -> WorkerResult:

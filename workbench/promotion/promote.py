@@ -22,6 +22,7 @@ from workbench.context import Clock, SystemClock
 from workbench.errors import ConfigError, UnavailableError, WorkbenchError
 from workbench.experiments.gates import GateReport
 from workbench.experiments.loosening import loosened
+from workbench.forking import kept
 from workbench.jobs import runner, versions
 from workbench.jobs import spec as jobspec
 from workbench.jobs.answered_models import compare_models, models_of
@@ -241,12 +242,21 @@ def _promote_job(
     case = config.use_case(config.load_params(root), job.use_case)
     asset = registry.load_or_new(root, "job", name)
     release.check_share(asset, order.label, max(asset.versions, default=0) + 1, order.share)
-    live = spec_of(root, name, asset.labels.get("production"))
     order.say("checking commits, results and verdict (git, dvc status and the gate)")
     run = freezing.judged_run(root, job.use_case, case)
     gate = judged(root, job.use_case, case, run)
     draft = freezing.draft(root, name, job, case, gate, run)
-    missing, counts = [*unapproved, *_missing(root, draft, case, order)], {}
+    missing = [*unapproved, *_missing(root, draft, case, order)]
+    with kept.kept_templates():  # the clean run, that on the cases, and the stage of the version
+        return _promote_draft(root, asset, draft, case, order, missing)
+
+
+def _promote_draft(
+    root: Path, asset: Asset, draft: Draft, case: UseCase, order: ReleaseOptions, missing: list[Blocker]
+) -> Released:
+    """Run a draft without known blockers alone, then write it as a version."""
+    name, counts = asset.name, dict[str, Any]()
+    live = spec_of(root, name, asset.labels.get("production"))
     if not missing:
         order.say(f"running the frozen notebook alone on its sample (at most {freezing.CLEAN_S} s)")
         clean, missing = freezing.clean_run(root, draft, case, show=order.show)
@@ -260,7 +270,7 @@ def _promote_job(
         before=asset.labels.get(order.label),
         rows=(
             *differences.spec_rows(live, draft.spec),
-            *differences.gate_rows(gate, run, run_of(root, live) if live else None),
+            *differences.gate_rows(draft.gate, draft.run, run_of(root, live) if live else None),
         ),
         notes=(*differences.freezes(draft, counts), *_notes_to_come(root, draft.spec, case, version, order)),
         missing=tuple((miss.what, miss.fix) for miss in missing),
@@ -424,7 +434,7 @@ def _unassessed(root: Path, spec: JobSpec) -> list[Blocker]:
 def _reproduce(root: Path, *, show: bool) -> None:
     """Run `dvc repro`, so that the new version's stage and results are in the same commit."""
     words = runner.shown(show=show)
-    code, interrupted = dvc.repro(root, stdout=words, stderr=words)
+    code, interrupted = dvc.repro(root, stdout=words, stderr=words, variables=kept.variables())
     if interrupted:
         raise KeyboardInterrupt
     if code:

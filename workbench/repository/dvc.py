@@ -21,6 +21,7 @@ from typing import Any
 
 from workbench import files, locking, processes
 from workbench.errors import UnavailableError, WorkbenchError
+from workbench.forking import kept
 
 _RWLOCK = Path(".dvc/tmp/rwlock")
 #: Seconds to wait for another DVC to end; it outlives a killed caller for a moment.
@@ -141,7 +142,7 @@ def _started(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a DVC command; it and all its stages end when the block or this process ends."""
     repair_lock(root)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    path = kept.first_on_path(Path(sys.executable).parent, os.environ)
     mark = secrets.token_hex(8)
     process = processes.start(
         [sys.executable, "-m", "workbench.processes", "dvc", *arguments],

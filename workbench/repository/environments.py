@@ -164,7 +164,8 @@ def _python(folder: Path) -> Path:
 
 def _installed(root: Path, lock_digest: str) -> Path | None:
     if _holds(Path(sys.prefix), lock_digest):
-        return Path(sys.executable)
+        running = Path(sys.executable)
+        return running.parent.resolve() / running.name  # one path, also where a link leads to the environment
     folder = root.absolute() / ENVIRONMENTS / lock_digest[:_NAME]
     # The interpreter is a link, which dangles after this machine's Python was replaced.
     return _python(folder) if _holds(folder, lock_digest) and _python(folder).is_file() else None

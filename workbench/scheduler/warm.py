@@ -23,17 +23,14 @@ from workbench.config.operations import WarmLimits
 from workbench.errors import WorkbenchError
 from workbench.files import folders
 from workbench.files.socket_folders import socket_folder
-from workbench.forking import state, template, templates
+from workbench.forking import kept as kept_templates
+from workbench.forking import templates
 from workbench.forking.templates import ForkedProcess, TemplateOrder
 
 #: The folder of templates in that of the user's sockets, whose paths are short.
 _FOLDER: Final = "workbench-warm-"
 #: The program of the command's template.
 COMMAND: Final = "workbench.cli.jobs_template"
-#: Seconds in which a template must listen: it imports what a run needs.
-_LISTENS_S: Final = 120.0
-#: Where the code of a version has its part of this, since versions have it.
-_SUPPORT: Final = "workbench/forking/template.py"
 #: Most characters of a template's last line that the log quotes.
 _MOST_SAID: Final = 300
 _PACKAGE: Final = Path(processes.__file__).parent
@@ -113,7 +110,7 @@ class WarmTemplates:
         with self._lock:
             self._closed = True
             for kept in self._kept.values():
-                _ended(kept.process)
+                kept_templates.end(kept.process)
             self._kept.clear()
             folders.remove(self.folder)
 
@@ -123,16 +120,12 @@ class WarmTemplates:
         except WorkbenchError as error:
             self._refuse(path.stem, path.stem, error.message)
             return
-        if not self._is_command(order) and not (Path(order.cwd) / _SUPPORT).is_file():
+        if not self._is_command(order) and not kept_templates.supports(order):
             self._refuse(path.stem, order.name, "this code has no templates")
             return
         place, code = path.with_suffix(""), self._code()
         with place.with_suffix(".log").open("wb") as log:
-            process = subprocess.Popen(  # noqa: S603  the interpreter of a version's own environment
-                [order.python, *order.flags, "-m", order.module, template.OPTION, str(place)],
-                cwd=order.cwd, env={**order.environment, processes.MARK: state.ROOM},
-                stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+            process = kept_templates.start(order, place, log)
         self._kept[path.stem] = _KeptTemplate(
             order=order, process=process, started=time.monotonic(), code=code
         )
@@ -156,8 +149,10 @@ class WarmTemplates:
         elif (self.folder / key).exists():
             self._listening.add(key)
             _log.info("%s is warm: its runs are forked from process %d", kept.order.name, kept.process.pid)
-        elif time.monotonic() - kept.started > _LISTENS_S:
-            self._refuse(key, kept.order.name, f"its template did not listen within {_LISTENS_S:g} s")
+        elif time.monotonic() - kept.started > kept_templates.LISTENS_S:
+            self._refuse(
+                key, kept.order.name, f"its template did not listen within {kept_templates.LISTENS_S:g} s"
+            )
 
     def _end(self, key: str, why: str) -> None:
         """End a template; the next run of its version is cold and orders another one."""
@@ -165,14 +160,14 @@ class WarmTemplates:
         self._listening.discard(key)
         for path in (self.folder / key, self.folder / f"{key}.json"):
             path.unlink(missing_ok=True)
-        _ended(kept.process)
+        kept_templates.end(kept.process)
         _log.info("%s is cold until its next run: %s", kept.order.name, why)
 
     def _refuse(self, key: str, name: str, why: str) -> None:
         """Let the runs of a version start cold as long as this server runs; the order stays."""
         self._cold.add(key)
         if (kept := self._kept.pop(key, None)) is not None:
-            _ended(kept.process)
+            kept_templates.end(kept.process)
         (self.folder / key).unlink(missing_ok=True)
         _log.info("%s is not kept warm: %s; its runs start cold", name, why)
 
@@ -204,13 +199,6 @@ def _used(path: Path) -> float:
     with contextlib.suppress(OSError):
         return path.stat().st_mtime
     return 0.0
-
-
-def _ended(process: subprocess.Popen[bytes]) -> None:
-    process.kill()  # it holds nothing that it must release
-    process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
 
 
 def _resident_mb(pid: int) -> float:
