@@ -17,7 +17,7 @@ from workbench.audit.lines import HEAD, Head, segments_of
 from workbench.audit.signing import KEY_VARIABLE, Signer
 from workbench.errors import ConfigError, UnavailableError
 
-DAY = "2026-11-30"
+DAY = "2099-11-30"  # after today, so that checkpoints, which have the real time, begin no day of their own
 
 
 def row(n: int, day: str = DAY, **more) -> dict:
@@ -116,10 +116,10 @@ def test_a_segment_ends_at_its_size_and_with_its_day(home):
     chain = Chain(home / "audit", home / "keys", ChainOptions(segment_bytes=700))
     for n in range(6):
         chain.append(row(n))
-    chain.append(row(6, day="2026-12-01"))
+    chain.append(row(6, day="2099-12-01"))
     chain.close()
     names = [path.name for path in segments_of(home / "audit")]
-    assert names[0] == f"{DAY}.000000000001.jsonl" and names[-1] == "2026-12-01.000000000007.jsonl"
+    assert names[0] == f"{DAY}.000000000001.jsonl" and names[-1] == "2099-12-01.000000000007.jsonl"
     assert len(names) == 3 and verified(home).passed and numbers(home) == list(range(7))
 
 
@@ -136,7 +136,7 @@ from pathlib import Path
 from workbench.audit import Chain, ChainOptions
 chain = Chain(Path({home!r}) / "audit", Path({home!r}) / "keys", ChainOptions(segment_bytes=20_000))
 for n in range({first}, {first} + {count}):
-    chain.append({{"activity": "call", "time_dt": "2026-11-30T09:00:00+00:00", "n": n}})
+    chain.append({{"activity": "call", "time_dt": "2099-11-30T09:00:00+00:00", "n": n}})
     print(n, flush=True)
     {then}
 """
@@ -358,11 +358,11 @@ def test_a_kill_at_the_beginning_of_a_segment_leaves_one_chain(home, writes):
             keep(*args)
 
         chain._keep = kept
-        chain.append(row(1, "2026-12-01"))
+        chain.append(row(1, "2099-12-01"))
         os._exit(1)
     assert os.waitpid(pid, 0)[1] == 0
     chain = Chain(home / "audit", home / "keys")
-    chain.append(row(2, "2026-12-02"))
+    chain.append(row(2, "2099-12-02"))
     chain.close()
     found = verified(home)
     assert found.passed and numbers(home) == ([0, 2] if writes == 1 else [0, 1, 2]), found.problems
@@ -374,11 +374,11 @@ def test_an_end_file_older_than_its_segments_is_moved_on(home):
     chain.append(row(0))
     chain.close()
     head = (home / "audit" / HEAD).read_bytes()
-    for n, day in enumerate(("2026-12-01", "2026-12-02"), start=1):
+    for n, day in enumerate(("2099-12-01", "2099-12-02"), start=1):
         chain.append(row(n, day))
     chain.close()
     (home / "audit" / HEAD).write_bytes(head)
-    chain.append(row(3, "2026-12-03"))
+    chain.append(row(3, "2099-12-03"))
     chain.close()
     found = verified(home)
     assert found.passed and numbers(home) == [0, 1, 2, 3], found.problems

@@ -13,7 +13,7 @@ import pytest
 import workbench as wb
 from workbench import identity
 from workbench.config import Execution
-from workbench.errors import NotFoundError, RefusedError
+from workbench.errors import ConfigError, RefusedError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,9 +34,9 @@ def test_a_user_id_without_an_entry_is_named_by_its_number(monkeypatch):
 
 
 def test_an_empty_tenant_is_refused_and_not_taken_for_the_first():
-    with pytest.raises(NotFoundError, match="no tenant ''"):
+    with pytest.raises(ConfigError, match="the tenant is empty"):
         wb.connect("answers", root=ROOT, tenant="")
-    with pytest.raises(NotFoundError, match="no tenant ''"):
+    with pytest.raises(ConfigError, match="the tenant is empty"):
         wb.connect("answers", root=ROOT, mode="replay").bind(tenant="")
 
 
