@@ -344,7 +344,8 @@ def kept_answers(root: Path) -> int:
 
 
 def answered_by_the_model(root: Path) -> list[str]:
-    """Rows of the inbox that the model itself answered, one entry for each time."""
+    """Rows of the inbox that the model itself answered, one entry for each time; not what a kill interrupted."""
     calls = map(json.loads, (root / ".workbench/state/calls.jsonl").read_text().splitlines())
     asked = [call for call in calls if call["operation"] == "chat" and call["source"] == "model"]
+    asked = [call for call in asked if call["outcome"] != "interrupted"]
     return [row for call in asked if (row := call["labels"].get("row", "")).startswith("q-")]

@@ -40,6 +40,7 @@ def start(order: TemplateOrder, place: Path, log: Any) -> subprocess.Popen[bytes
         [order.python, *order.flags, "-m", order.module, template.OPTION, str(place)],
         cwd=order.cwd, env={**order.environment, processes.MARK: state.ROOM},
         stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
+        umask=0o077,  # it compiles what it imports, below .workbench
     )  # fmt: skip
 
 
