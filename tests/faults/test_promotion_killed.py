@@ -344,7 +344,7 @@ def kept_answers(root: Path) -> int:
 
 
 def answered_by_the_model(root: Path) -> list[str]:
-    """Rows of the inbox that the model itself answered, one entry for each time; not what a kill interrupted."""
+    """Rows of the inbox that the model itself answered, one entry for each time; no interrupted call."""
     calls = map(json.loads, (root / ".workbench/state/calls.jsonl").read_text().splitlines())
     asked = [call for call in calls if call["operation"] == "chat" and call["source"] == "model"]
     asked = [call for call in asked if call["outcome"] != "interrupted"]
