@@ -165,11 +165,8 @@ class Observe:
         unsealed = self._seal(call, seen)
         around = seen.around
         record = {
-            "trace_id": call.span.facts["trace_id"],
-            "parent": around.parent if around else None,
-            "at": at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
+            **_begun(call, at, seen),
             "duration_s": round(call.context.clock.monotonic() - seen.began, 6),
-            **seen.who,
             **self._tokens(call, seen),  # it notes what was saved, which `_how` records
             **_how(call, seen, ended or unsealed),
         }
@@ -200,11 +197,8 @@ class Observe:
         tokens = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
         record = self._protected(
             {
-                "trace_id": call.span.facts["trace_id"],
-                "parent": seen.around.parent if seen.around else None,
-                "at": at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
+                **_begun(call, at, seen),
                 "duration_s": None,
-                **seen.who,
                 **dict.fromkeys(tokens),
                 "cost_usd": None if not costs or None in costs else sum(costs),
                 **_how(call, seen, None),
@@ -322,6 +316,16 @@ def _who(call: Call) -> dict[str, Any]:
         "target": call.target,
         "prompt": _text(call.labels.get("prompt")),
         "labels": dict(call.labels),
+    }
+
+
+def _begun(call: Call, at: dt.datetime, seen: _Seen) -> dict[str, Any]:
+    """Return what is recorded of a call however it ends."""
+    return {
+        "trace_id": call.span.facts["trace_id"],
+        "parent": seen.around.parent if seen.around else None,
+        "at": at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
+        **seen.who,
     }
 
 

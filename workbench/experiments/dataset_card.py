@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from workbench.display import Card, harmless
-from workbench.widgets.cutting import beginning
+from workbench.widgets.cutting import shortened
 
 #: The cases and columns that a card shows, and the characters of each value.
 _FIRST, _COLUMNS, _TEXT = 5, 5, 60
@@ -107,5 +107,4 @@ def _value(value: Any) -> str:
 
 
 def _short(text: str) -> str:
-    line = harmless(" ".join(text[:1_000].split()))
-    return line if len(line) <= _TEXT else beginning(line, _TEXT - 1) + "…"
+    return shortened(harmless(" ".join(text[:1_000].split())), _TEXT)

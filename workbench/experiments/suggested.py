@@ -15,7 +15,7 @@ from workbench import arguments, files
 from workbench.display import Card, Row, Shown
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.experiments.matching import mentions
-from workbench.widgets.cutting import beginning
+from workbench.widgets.cutting import shortened
 
 if TYPE_CHECKING:
     import polars as pl
@@ -259,7 +259,7 @@ def _answers(answers: Sequence[str]) -> list[str]:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _MOST else f"{beginning(text, _MOST - 1)}…"
+    return shortened(text, _MOST)
 
 
 def _user() -> str:

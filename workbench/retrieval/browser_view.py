@@ -16,7 +16,7 @@ from workbench.retrieval.listing import day_of
 from workbench.retrieval.matched_words import marked
 from workbench.retrieval.spec import MemorySpec
 from workbench.types import Hit, Item, ItemKind
-from workbench.widgets.cutting import beginning
+from workbench.widgets.cutting import shortened
 from workbench.widgets.nodes import Button, Details, Field, Group, Node, Tone, Words
 from workbench.widgets.table import Grid, Heading, texts
 
@@ -250,8 +250,7 @@ def _button(number: int, passage: Hit | Item) -> Node:
 
 
 def _short(state: BrowserState, text: str) -> Node:
-    short = text if len(text) <= _SHORT else beginning(text, _SHORT - 1) + "…"
-    return marked(short, state.question, stems=state.binding.stems)
+    return marked(shortened(text, _SHORT), state.question, stems=state.binding.stems)
 
 
 def _warnings(hit: Hit) -> list[Node]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from workbench.display import Card, Row, Shown
 from workbench.types import Hit
-from workbench.widgets.cutting import beginning
+from workbench.widgets.cutting import shortened
 
 _NONE = "No passage that you may see is valid on that day"
 _DEGRADED = "degraded: from the last snapshot, the store is unavailable"
@@ -62,10 +62,8 @@ def _about(hit: Hit) -> str:
 
 
 def _short(text: str, most: int) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= most else beginning(line, most - 1) + "…"
+    return shortened(" ".join(text.split()), most)
 
 
 def _row(hit: Hit) -> Row:
-    text = hit.text if len(hit.text) <= 240 else beginning(hit.text, 239) + "…"
-    return (f"{hit.score:.4f}", _origin(hit), hit.title, text, _about(hit))
+    return (f"{hit.score:.4f}", _origin(hit), hit.title, shortened(hit.text, 240), _about(hit))

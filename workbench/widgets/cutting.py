@@ -36,6 +36,11 @@ def beginning(text: str, most: int) -> str:
     return text[:end] if text[:end].strip() else text[:most]
 
 
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most `most` characters: a longer one ends with `…`, and not within a word."""
+    return text if len(text) <= most else beginning(text, most - 1) + "…"
+
+
 def cut(text: str, most: int = LONGEST) -> str:
     """Return at most `most` characters of a text as UTF-8 holds them, with the number of those left out."""
     shown = beginning(text, most)

@@ -31,9 +31,8 @@ class Front(anywidget.AnyWidget):
     def __init__(
         self, content: dict[str, Any], *, on_action: Callable[[Any], None], while_busy: bool = False
     ) -> None:
-        self._showing = (
-            threading.Lock()
-        )  # two views at once could be sent in another order than they are kept
+        # Two views at once could be sent in another order than they are kept.
+        self._showing = threading.Lock()
         super().__init__(content=content)
         self.on_msg(lambda _widget, message, _buffers: on_action(message))
         if while_busy:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.display import harmless
-from workbench.widgets.cutting import beginning, cut, named, printed
+from workbench.widgets.cutting import cut, named, printed, shortened
 from workbench.widgets.nodes import Button, Node, Words
 
 #: Rows of a page, unless a table states another number.
@@ -111,8 +111,7 @@ def _texts(row: Sequence[Node]) -> list[str]:
 
 
 def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _WIDE else beginning(text, _WIDE - 1) + "…"
+    return shortened(" ".join(text.split()), _WIDE)
 
 
 def _aligned(text: str, width: int, numeric: bool) -> str:  # noqa: FBT001

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from ledger_hosts import SLOT, FakeHost
 from sizes import examples
 
 from workbench import sqlite_file
@@ -23,19 +24,7 @@ from workbench.jobs.ledger.transactions import LEASE_S
 from workbench.testing.fakes import FakeClock
 
 AT = dt.datetime(2026, 11, 24, 6, tzinfo=dt.UTC)
-SLOT = Slot(job="answers", tenant="acme", at=AT)
 HOUR = 3600
-
-
-class FakeHost:
-    """A host whose processes live and end as told; a number of this process's own is always `me`."""
-
-    def __init__(self, name="here"):
-        self.name = name
-        self.processes = {os.getpid(): "me"}
-
-    def process_started_at(self, pid):
-        return self.processes.get(pid)
 
 
 @pytest.fixture
