@@ -5,16 +5,15 @@ from __future__ import annotations
 import shutil
 import sys
 
-from clones import ROOT
 from documented_pages import blocks_of, copy_to, page_of, run
 
 SECTION = page_of("jupyter.md").partition("## Explore a result")[2].partition("\n## ")[0]
 
 
-def test_the_code_of_the_section_does_what_it_says(tmp_path):
+def test_the_code_of_the_section_does_what_it_says(shipped, tmp_path):
     copy = copy_to(tmp_path)
     for name in ("notebooks", "results"):
-        shutil.copytree(ROOT / name, copy / name)
+        shutil.copytree(shipped.folder / name, copy / name)
     code = "\n".join(blocks_of(SECTION, "python"))
     assert code.count("assert") == 2
     shown = run(copy, sys.executable, "-c", code)
