@@ -259,7 +259,7 @@ def reproduced(root: Path, way: str = "pass") -> tuple[int, str]:
 
 @pytest.mark.slow
 def test_the_pipeline_s_exit_code_is_that_of_the_stage_that_failed(root):
-    """Stages without a kernel; test_bad_input has two with one, above is the code of an error in a cell."""
+    """Stages without a kernel; test_bad_input has one with it, above is the code of an error in a cell."""
     with_pipeline(root)
     for way, expected in (
         ("os.kill(os.getpid(), signal.SIGKILL)", 3),
