@@ -45,10 +45,11 @@ OTHER = {
 def typed(root: Path, command: str, *, code: int | None = 0, python: Path | None = None) -> str:
     """The output of a DVC command by its path in .venv, with no environment of ours on the PATH."""
     program, *rest = command.split()
+    program = Path(sys.executable).with_name(program) if program == "dvc" else program
     path = f"{python or root.parent / 'bare'}:/usr/bin:/bin"
     kept = {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"}}
     done = subprocess.run(
-        [str(Path(sys.executable).with_name(program)), *rest], cwd=root, capture_output=True, text=True,
+        [program, *rest], cwd=root, capture_output=True, text=True,
         env={**kept, "PATH": path, "HOME": str(root.parent), "OPENAI_API_KEY": "k-123"},
         timeout=250, check=False,
     )  # fmt: skip
@@ -128,18 +129,9 @@ def test_repro_leaves_a_judged_run_what_it_published_and_a_line_of_its_verdict(f
     assert kept <= set(git(root, "ls-files").split())
 
 
-def cloned(root: Path, folder: Path) -> Path:
-    """A clone of the repository with its environment, and without what DVC keeps."""
-    subprocess.run(["git", "clone", "--quiet", root, folder / "clone"], check=True)
-    (folder / "clone/.venv").symlink_to(sys.prefix)
-    (folder / "clone/.git/info/exclude").write_text("/.venv\n")
-    shutil.copytree(root.parent / "bare", folder / "bare")
-    return folder / "clone"
-
-
 def test_a_notebook_without_an_experiment_is_judged_and_has_a_page(root):
     (root / NOTEBOOK).write_text(notebook(cells=(CELLS[0], CELLS[1], CELLS[3])))
-    again(root, *STAGES)
+    again(root, "settings", *STAGES[3:])
     assert load_runs(root / USE_CASE / "runs") == []
     gate = json.loads((root / USE_CASE / "gate.json").read_bytes())
     assert gate["verdict"] == "pass" and gate["run"] in (root / "reports/small.md").read_text()
@@ -153,8 +145,10 @@ def test_without_any_environment_one_error_says_what_to_type(root):
     assert ".venv" in error and "  -> make repro" in said
     assert "failed to reproduce" in said
     # An environment elsewhere will do when it is first on the path.
-    said = typed(root, "dvc repro --force settings@small", python=Path(sys.executable).parent)
-    assert ran(said) == {"settings"}
+    made = root / "results/small/settings/judge.json"
+    assert not made.exists()
+    typed(root, "sh workbench/pipeline/stage.sh settings small", python=Path(sys.executable).parent)
+    assert made.exists()
 
 
 def test_changed_settings_of_the_page_rerun_the_page_alone(root):
@@ -162,7 +156,9 @@ def test_changed_settings_of_the_page_rerun_the_page_alone(root):
     replaced(root, "title: A small use case", "title: Another title")
     replaced(root, "owner: tests", "owner: somebody")
     replaced(root, "mlvp: {accuracy: {min: 0.05}", "mlvp: {accuracy: {min: 0.06}")
-    assert ran(typed(root, "dvc repro")) == {"settings", "report"}
+    again(root, "settings")
+    assert changed(root, *STAGES[1:]) == {"report"}
+    again(root, "report")
     page = (root / "reports/small.md").read_text()
     assert "Another title" in page and "somebody" in page
 
@@ -180,36 +176,51 @@ def again(root: Path, *names: str) -> None:
         assert stages.main([stage, "small"]) == 0
 
 
-def test_a_gate_that_changed_is_stated_by_a_new_run(root):
-    replaced(root, "mvp: {accuracy: {min: 0.05}", "mvp: {accuracy: {min: 0.06}")
-    again(root, "settings")
-    assert changed(root, *STAGES[1:6]) == {"judge", "experiment", "gate"}
-    again(root, "judge", "gate")
-    assert json.loads((root / USE_CASE / "gate.json").read_bytes())["stated_before"] is True
-
-
 def recorded(root: Path) -> set[str]:
     """Return the keys of the judge's recordings; the experiment has no other arm, and none of its own."""
     assert not open_tape(root / layout.tape_of("small"))
     return {entry.key for entry in open_tape(root / layout.judge_tape_of("small")).entries()}
 
 
-def test_a_new_prompt_version_reruns_what_uses_it_and_its_answers_replace_the_recorded(root, first):
-    """test_without_memory has another use case beside it, of which nothing reruns."""
-    before, asked = recorded(root), len(first[2].calls)
+def with_another_prompt(root: Path) -> None:
+    """Save a version of the prompt, and pin it."""
     ws = wb.connect("small", root=root)
     draft = ws.prompt("brief").edit(system="Answer in one short sentence.")
     assert draft.save(reason="shorter").reference == "brief@2"
     ws.close()
     replaced(root, "{name: brief, version: 1}", "{name: brief, version: 2}")
+
+
+def test_a_changed_gate_and_a_new_prompt_version_rerun_what_uses_them_and_metrics_say_what_changed(
+    root, first
+):
+    """test_without_memory has another use case beside it, of which nothing reruns."""
+    before, asked = recorded(root), len(first[2].calls)
+    gate = ("mvp: {accuracy: {min: 0.05}", "mvp: {accuracy: {min: 0.06}")
+    replaced(root, *gate)
+    again(root, "settings")
+    assert changed(root, *STAGES[1:6]) == {"judge", "experiment", "gate"}
+    replaced(root, *reversed(gate))
+    again(root, "settings")
+
+    with_another_prompt(root)
     assert changed(root, "settings") == {"settings"}
     again(root, "settings")
     assert changed(root, *STAGES[1:5]) == {"prepare", "judge", "experiment"}
-    again(root, "prepare", "judge", "experiment")
+
+    replaced(root, *gate)
+    questions = root / "data/small/questions.jsonl"
+    questions.write_text("".join(questions.read_text().splitlines(keepends=True)[:-1]))
+    again(root, "settings", "prepare", "judge", "experiment", "gate")
     now = recorded(root)
-    assert len(now) == len(before) == 4 and not now & before, "the tape is pruned to what is judged"
-    assert len(first[2].calls) == asked + 4
+    assert len(before) == 4 and len(now) == 3 and not now & before, "the tape is pruned to what is judged"
+    assert len(first[2].calls) == asked + 3
     assert not (root / layout.JOURNAL).exists(), "the experiment had nothing to ask"
+    judged = json.loads((root / USE_CASE / "gate.json").read_bytes())
+    assert judged["stated_before"] is True, "a gate that changed is stated by a new run"
+    table = typed(root, "dvc metrics diff --md")
+    (row,) = [line for line in table.splitlines() if "| cases " in line]
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == ["cases", "4.0", "3.0", "-1.0"]
 
 
 def with_other_settings(root: Path, stage: str) -> None:
@@ -247,7 +258,13 @@ def bytes_of(root: Path, stage: str) -> dict[str, bytes]:
     return {str(file): file.read_bytes() for file in found if file.is_file() and file.name != ".gitignore"}
 
 
-@pytest.mark.parametrize("stage", STAGES[1:])
+DRAWN = pytest.mark.drawn("stages with a kernel whose other settings change", 1)
+IGNORING = [
+    pytest.param(stage, marks=[DRAWN] if stage in {"judge", "experiment"} else []) for stage in STAGES[1:]
+]
+
+
+@pytest.mark.parametrize("stage", IGNORING)
 def test_a_stage_writes_the_same_bytes_whatever_the_settings_that_it_does_not_depend_on(root, stage):
     before = bytes_of(root, stage)
     assert len(before) > 1
@@ -256,20 +273,13 @@ def test_a_stage_writes_the_same_bytes_whatever_the_settings_that_it_does_not_de
     assert bytes_of(root, stage) == before
 
 
-def test_metrics_show_the_gate_s_numbers_and_diff_says_what_changed(root):
+def test_metrics_show_the_gate_s_numbers(root):
     gate = json.loads((root / USE_CASE / "gate.json").read_bytes())
     shown = json.loads(typed(root, "dvc metrics show --json"))[""]["data"]
     assert list(shown) == [f"{USE_CASE}/metrics.json"]
     numbers = shown[f"{USE_CASE}/metrics.json"]["data"]
     assert numbers == {"verdict": gate["verdict"]} | {line["metric"]: line["value"] for line in gate["lines"]}
     assert {"accuracy", "cases"} <= numbers.keys()
-
-    questions = root / "data/small/questions.jsonl"
-    questions.write_text("".join(questions.read_text().splitlines(keepends=True)[:-1]))
-    again(root, "prepare", "judge", "gate")
-    table = typed(root, "dvc metrics diff --md")
-    (row,) = [line for line in table.splitlines() if "| cases " in line]
-    assert [cell.strip() for cell in row.split("|")[2:-1]] == ["cases", "4.0", "3.0", "-1.0"]
 
 
 def test_plots_show_the_arms_with_intervals_and_recall_by_number_of_hits(root, tmp_path):
@@ -303,26 +313,22 @@ def test_plots_show_the_arms_with_intervals_and_recall_by_number_of_hits(root, t
     assert all(row["low"] <= row["value"] <= row["high"] and row["n"] == 4 for row in recall)
 
 
-def test_an_experiment_runs_with_another_seed_and_the_table_is_readable(root, tmp_path):
-    clone = cloned(root, tmp_path)
-    shutil.copytree(root / ".dvc/cache", clone / ".dvc/cache")
-    git(clone, "config", "user.name", "Test")
-    git(clone, "config", "user.email", "test@example.invalid")
-    said = typed(clone, "dvc exp run --name other-seed -S use_cases.small.seed=8")
+@pytest.mark.drawn("experiments of DVC", 1)
+@pytest.mark.parametrize("where", ["", " --temp"], ids=["here", "in a folder of its own"])
+def test_an_experiment_runs_with_another_seed_and_the_table_is_readable(root, where):
+    """In a folder of its own the stages find the same environment."""
+    said = typed(root, f"dvc exp run{where} --name other-seed -S use_cases.small.seed=8")
     assert ran(said) == {"settings"}, said
     (unread,) = [line for line in said.splitlines() if line.startswith("No stage depends on ")]
     assert " seed" in unread and " concurrency" in unread
-    assert sorted(git(clone, "diff", "--name-only").split()) == ["dvc.lock", "params.yaml"]
+    (kept,) = git(root, "for-each-ref", "--format=%(refname)", "refs/exps/*/*/other-seed").split()
+    assert sorted(git(root, "diff", "--name-only", "HEAD", kept).split()) == ["dvc.lock", "params.yaml"]
 
     columns = "dvc exp show --only-changed --drop .*/.*|params.yaml --keep accuracy|cases|verdict"
-    table = [line for line in typed(clone, f"{columns} --md").splitlines() if line.strip()]
+    table = [line for line in typed(root, f"{columns} --md").splitlines() if line.strip()]
     assert max(map(len, table)) <= 120
     head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in table)
     (row,) = (dict(zip(head, cells, strict=True)) for cells in rows if "[other-seed]" in cells[0])
     numbers = json.loads((root / USE_CASE / "metrics.json").read_bytes())
     assert row["use_cases.small.seed"] == "8" and float(row["accuracy"]) == numbers["accuracy"]
     assert set(head) - {"Experiment", "Created"} == {"accuracy", "cases", "verdict", "use_cases.small.seed"}
-
-    # In a folder of its own the stages find the same environment.
-    said = typed(clone, "dvc exp run --temp --name apart -S use_cases.small.concurrency=3")
-    assert ran(said) == {"settings"}

@@ -150,21 +150,19 @@ def test_live_asks_all_again_and_changes_nothing_unless_told_to_record(reproduce
     altered = dataclasses.replace(first, result={"events": [event]})
     write(tape, [(altered if entry is first else entry).line() for entry in entries])
     with_two_cases(clone)
-    clone.run("dvc", "repro", network=False)
+    said = clone.run("workbench", "repro", "--live", network=False)
     before, recorded = bytes_of(clone), lines_of(clone)
     assert len(recorded) == 5  # two cases in two arms, and the cell that looks at one of them
     assert recorded[first.key] == altered.line()
-
-    said = clone.run("workbench", "repro", "--live", network=False)
     differ, may_differ = reported(clone, asked=len(recorded))
     assert differ == {first.key} or (may_differ and first.key in differ), said
     assert f"{len(recorded) - len(differ)} of {len(recorded)} answers asked again are identical" in said
-    assert "'Something else.' ->" in said and "Running stage" not in said
-    assert bytes_of(clone) == before
+    assert "'Something else.' ->" in said
 
     alone = clone.run("workbench", "repro", "--record", network=False, code=2)
     assert "-> make repro LIVE=1 RECORD=1" in alone and bytes_of(clone) == before
-    clone.run("make", "repro", "LIVE=1", "RECORD=1", network=False)
+    again = clone.run("make", "repro", "LIVE=1", "RECORD=1", network=False)
+    assert "Running stage" not in again, "what the pipeline read and wrote was as it had left it"
     now = lines_of(clone)
     assert now.keys() == recorded.keys() and {key for key in now if now[key] != recorded[key]} == differ
     assert may_differ or not compare_answers(first, Entry.parse(Tape.read(tape).line(first.key)).events())

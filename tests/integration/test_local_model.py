@@ -58,7 +58,7 @@ def model():
 class TestLocalModel(ModelContract):
     embeds = responds = moderates = False
     model = CARD.model
-    parameters = {**CARD.wire_defaults(), "max_tokens": 12}
+    parameters = {**CARD.wire_defaults(), "max_tokens": 6}
 
     def make(self):
         return LocalModel(CARD, ROOT)
@@ -99,7 +99,7 @@ def test_answers_are_byte_identical_under_four_concurrent_shuffled_callers():
     async def alone():
         model = LocalModel(CARD, ROOT, n_servers=1)
         answers = {
-            question: await answer(model, request(question, passage=PASSAGE, max_tokens=16))
+            question: await answer(model, request(question, passage=PASSAGE, max_tokens=8))
             for question in questions
         }
         await model.aclose()
@@ -110,7 +110,7 @@ def test_answers_are_byte_identical_under_four_concurrent_shuffled_callers():
 
         async def one(question):
             async with waiting:
-                answers[question] = await answer(model, request(question, passage=PASSAGE, max_tokens=16))
+                answers[question] = await answer(model, request(question, passage=PASSAGE, max_tokens=8))
 
         shuffled = random.Random(4).sample(questions, len(questions))
         await asyncio.gather(*map(one, shuffled))
@@ -123,10 +123,12 @@ def test_answers_are_byte_identical_under_four_concurrent_shuffled_callers():
     assert len(set(expected.values())) > 1  # a model that always says the same would prove nothing
 
 
-def test_a_server_is_started_once_and_reused(model):
+def test_a_server_is_started_once_and_reused_and_no_interrupt_at_the_terminal_reaches_it(model):
     _sync.run(answer(model, request("How many days?", max_tokens=1)))
     (first,) = servers()
+    assert os.getpgid(first.pid) != os.getpgid(0)
     for _ in range(3):
+        first.send_signal(signal.SIGINT)
         _sync.run(answer(model, request("How many days?", max_tokens=1)))
     assert servers() == [first]
     _sync.run(model.aclose())
@@ -186,7 +188,7 @@ def test_the_server_ends_with_its_parent(then, how):
         parent.stdout.close()
 
 
-def test_a_killed_server_is_an_unavailable_model_and_the_next_call_starts_another(model):
+def test_a_server_that_was_killed_is_replaced_after_an_error_while_it_answered_else_unnoticed(model):
     async def killed():
         asked = request("Tell me everything.", max_tokens=240, stream=True)
         async with aclosing(model.chat(asked)) as events:
@@ -199,16 +201,14 @@ def test_a_killed_server_is_an_unavailable_model_and_the_next_call_starts_anothe
         _sync.run(killed())
     assert caught.value.retryable
     assert "memory" in caught.value.hint
-    assert _sync.run(answer(model, request("How many days?", max_tokens=4)))
+    assert _sync.run(answer(model, request("How many days?", max_tokens=1)))
 
-
-def test_a_server_that_died_while_idle_is_replaced_unnoticed(model):
-    _sync.run(answer(model, request("How many days?", max_tokens=1)))
-    (first,) = servers()
-    first.kill()
+    (idle,) = servers()
+    idle.kill()
     (server,) = model._pool.servers
     server.process.wait(timeout=5)  # a zombie whose threads still end is not over yet
-    assert _sync.run(answer(model, request("How many days?", max_tokens=4)))
+    assert _sync.run(answer(model, request("How many days?", max_tokens=1)))
+    assert idle not in servers()
 
 
 def test_a_server_that_cannot_start_shows_the_end_of_its_log(tmp_path, monkeypatch):
@@ -320,12 +320,3 @@ def test_a_chosen_port_is_used(tmp_path, free_port):
         return server.model.base_url
 
     assert _sync.run(where()) == f"http://127.0.0.1:{free_port}/v1"
-
-
-def test_an_interrupt_at_the_terminal_does_not_reach_the_server(model):
-    _sync.run(answer(model, request("How many days?", max_tokens=1)))
-    (server,) = servers()
-    assert os.getpgid(server.pid) != os.getpgid(0)
-    server.send_signal(signal.SIGINT)
-    assert _sync.run(answer(model, request("How many days?", max_tokens=1)))
-    assert servers() == [server]

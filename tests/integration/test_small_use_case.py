@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from endpoint import endpoint, speaking
-from judged_small import unconfined
-from small_use_case import CELLS, NOTEBOOK, notebook, small_repository, with_pipeline
+from small_use_case import CELLS, NOTEBOOK, notebook, small_repository, with_pipeline, write
 
+import workbench as wb
 from workbench import config, layout
 from workbench.diagnostics.check import check_all
 from workbench.errors import ConfigError, NotebookError
@@ -102,8 +104,9 @@ def test_check_names_the_new_key_for_who_keeps_memories(root):
 
 def test_a_model_with_a_card_is_asked_elsewhere_by_the_card_s_name(root, served):
     replaced(root / "params.yaml", MODEL, "smollm2-135m")
-    explore(root, Path(NOTEBOOK), given={}, show=False)
-    assert {(call["model"], call["temperature"]) for call in served.calls} == {("smollm2-135m", 0)}
+    with contextlib.closing(wb.connect("small", root=root)) as ws:
+        ws.model().chat("What is paid?")
+    assert [(call["model"], call["temperature"]) for call in served.calls] == [("smollm2-135m", 0)]
 
 
 def test_a_run_by_hand_writes_another_tape_of_answers_that_stood_on_the_first(made, piped):
@@ -134,7 +137,7 @@ def test_any_other_error_in_a_cell_says_how_to_run_it_again_here(root):
     with_cell(root, "ratio = 1 / 0")
     with pytest.raises(NotebookError, match=r"cell 5: ZeroDivisionError") as caught:
         explore(root, root / NOTEBOOK, given={"k": 2}, show=False)
-    assert caught.value.exit_code == 3
+    assert caught.value.exit_code == 3 and "ratio = 1 / 0" in str(caught.value)
     assert str(caught.value).splitlines()[-1].startswith(f"  -> workbench run {NOTEBOOK} -p k=2   (the")
 
 
@@ -227,11 +230,28 @@ def test_what_a_killed_stage_left_is_gone_when_the_next_begins_and_is_not_in_git
     assert all((root / name).exists() for name in kept)
 
 
-def reproduced(root: Path) -> tuple[int, str]:
+#: In the first stage, which starts no kernel: on the path of every Python that the pipeline starts.
+STOPPER = """
+import os, signal, sys, time
+
+
+def stop(name, arguments):
+    if name == "open" and str(arguments[0]).endswith("/params.yaml"):
+        WAY
+
+
+if "workbench.pipeline.stages settings" in " ".join(sys.orig_argv):
+    sys.addaudithook(stop)
+"""
+
+
+def reproduced(root: Path, way: str = "pass") -> tuple[int, str]:
     """`workbench repro`, in a process group of its own: its exit code and what it said."""
+    write(root, "../path/sitecustomize.py", STOPPER.replace("WAY", way))
     done = subprocess.run(
         [sys.executable, "-m", "workbench.cli", "repro"],
         cwd=root, capture_output=True, text=True, timeout=150, start_new_session=True, check=False,
+        env={**os.environ, "PYTHONPATH": f"{root.parent / 'path'}:{root}"},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
@@ -239,17 +259,22 @@ def reproduced(root: Path) -> tuple[int, str]:
 
 @pytest.mark.slow
 def test_the_pipeline_s_exit_code_is_that_of_the_stage_that_failed(root):
-    with_pipeline(unconfined(root))  # a confined kernel reaches no process of the pipeline
-    ways = (
-        ('ws.memory("smal")', 2),
-        ("import os, signal; os.kill(os.getppid(), signal.SIGKILL)", 3),
-        ("import os, signal, time; os.killpg(os.getpgid(os.getppid()), signal.SIGINT); time.sleep(60)", 130),
-    )
-    for source, expected in ways:
-        with_cell(root, source)
-        code, said = reproduced(root)
-        assert code == expected, f"{source}: {code}\n{said}"
+    """Stages without a kernel; test_bad_input has one with it, above is the code of an error in a cell."""
+    with_pipeline(root)
+    for way, expected in (
+        ("os.kill(os.getpid(), signal.SIGKILL)", 3),
+        ("os.killpg(os.getpgid(0), signal.SIGINT); time.sleep(60)", 130),
+    ):
+        code, said = reproduced(root, way)
+        assert code == expected and "Running stage 'settings@small'" in said, f"{way}: {code}\n{said}"
         assert "next: make repro" in said
+    questions = root / "data/small/questions.jsonl"
+    first, *others = questions.read_text().splitlines(keepends=True)
+    questions.write_text("".join([first, *others, first]))
+    code, said = reproduced(root)
+    assert code == 2 and "Running stage 'prepare@small'" in said, said
+    assert "next: make repro" in said and "Traceback" not in said
+    assert re.search(r"'q1'.*^  -> \S", said, flags=re.MULTILINE | re.DOTALL), said
     (root / "dvc.yaml").write_text("stages: [")
     assert reproduced(root)[0] == 2
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sizes import kill_points
+from sizes import drawn, kill_points
 
 from workbench import config, files
 from workbench.cli import app
@@ -113,8 +113,11 @@ def test_lists_of_words_of_the_project_stay_there(tmp_path, monkeypatch, terms):
     assert found.read("params.yaml") == before.read("params.yaml")
 
 
-def test_without_the_example_one_error_names_the_command_that_makes_a_use_case(tmp_path):
-    made = new.lay(tmp_path / "claims", empty=True)
+def test_without_the_example_one_error_names_the_command_that_makes_a_use_case(tmp_path, monkeypatch):
+    """In an empty folder, from inside of it."""
+    monkeypatch.chdir(tmp_path)
+    made = new.lay(Path(), empty=True)
+    assert made.commit and (tmp_path / "Makefile").is_file() and Path.cwd() == tmp_path
     assert not [name for name in tree(made.folder) if "handbook" in name or "answers.ipynb" in name]
     assert any("workbench init" in command for command in made.next_commands)
     with pytest.raises(ConfigError, match="use_cases is empty") as caught:
@@ -162,7 +165,7 @@ def test_only_the_named_blocks_of_a_file_stay(names, text):
     assert laid._with_blocks(TWO, names) == text
 
 
-@pytest.mark.parametrize("name", ["a b", "übung", "🙂 isn't", "-x"])
+@pytest.mark.parametrize("name", drawn(["a b", "übung", "🙂 isn't", "-x"], 2))
 def test_a_name_may_hold_spaces_umlauts_emoji_and_apostrophes(tmp_path, name):
     made = new.lay(tmp_path / name, empty=True)
     assert git(made.folder, "status", "--porcelain") == ""
@@ -170,12 +173,7 @@ def test_a_name_may_hold_spaces_umlauts_emoji_and_apostrophes(tmp_path, name):
     assert told.strip() == str(tmp_path / name)
 
 
-def test_an_empty_folder_and_a_repository_without_files_are_filled(tmp_path, monkeypatch):
-    here = tmp_path / "here"
-    here.mkdir()
-    monkeypatch.chdir(here)
-    made = new.lay(Path(), empty=True)
-    assert made.commit and (here / "Makefile").is_file() and Path.cwd() == here
+def test_a_repository_without_files_is_filled(tmp_path):
     mine = tmp_path / "mine"
     git(tmp_path, "init", "--quiet", "-b", "trunk", mine)
     new.lay(mine, empty=True)
