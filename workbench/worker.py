@@ -201,7 +201,7 @@ def _failure(error: WorkbenchError) -> Failure:
 
 
 def _preload() -> None:
-    """Import what workers and kernels import late, without the debugger that a new confined kernel lacks too."""
+    """Import what workers and kernels import late, but no debugger, which a new confined kernel lacks too."""
     sys.modules["debugpy"] = None  # type: ignore[assignment]  # what Python calls a module that is not there
     try:
         for name in _PRELOADED:
