@@ -6,6 +6,7 @@ BIN := .venv/bin
 UV = .venv/bin/uv
 INSTALL = $(UV) pip install --no-deps --compile-bytecode --python
 # For environments whose programs import a small part of what is installed: to compile all takes a minute.
+# What they do import is compiled when it is first imported.
 INSTALL_ONLY = $(UV) pip install --no-deps --python
 SELF = --offline --no-build-isolation -e .
 # tests/support/sharing.py says how they share the tests; ARGS=-n0 runs all in one process.
@@ -88,9 +89,9 @@ clean: ## remove the environments and caches; keeps .workbench/, which holds sta
 
 ifdef PROJECT
 JS := tests/support/javascript
-# Checkouts share it: each version of the lock has its own. CI names a place that it keeps.
-JS_KEPT := $(or $(WORKBENCH_JAVASCRIPT),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/workbench)
-JS_FOLDER = $(JS_KEPT)/javascript-$(shell git hash-object $(JS)/package-lock.json | cut -c 1-12)
+# Checkouts share what is kept there: each version of a lock has its own. CI names a place that it keeps.
+KEPT := $(or $(WORKBENCH_KEPT),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/workbench)
+JS_FOLDER = $(KEPT)/javascript-$(shell git hash-object $(JS)/package-lock.json | cut -c 1-12)
 
 soak: env-test interop js phoenix presidio airflow ## every test at full size, for hours: all kill points, attempts, examples and histories
 	@WORKBENCH_SOAK=1 $(BIN)/python -m pytest $(WORKERS) -o timeout=3600 $(ARGS)
@@ -107,15 +108,23 @@ bench-peers: env-test ## install the peers from their locks (a minute), and meas
 	@$(BIN)/python -m benchmarks boundary $(ARGS)
 
 
+# $(call linked,NAME,SIZE): .venv-NAME is a link to the environment of its lock for this interpreter. To compile
+# what Phoenix or LiteLLM imports takes twice as long as to import it: that too is done once for all checkouts.
+# Of two that install at once, the last one is linked from then on, and both work.
+define linked
+made=$(KEPT)/$(1)-$$({ $(BIN)/python -c 'import sys; print(sys._base_executable, sys.version)'; cat locks/$(1).lock; } \
+		| git hash-object --stdin | cut -c 1-12); \
+	{ test -f "$$made/installed.lock" && test -x "$$made/bin/python"; } || { \
+		echo "== $$made: installing locks/$(1).lock ($(2))"; \
+		new=$$made.$$$$ && $(BIN)/python -m venv --clear --without-pip "$$new" \
+		&& $(INSTALL_ONLY) "$$new/bin/python" --require-hashes -r locks/$(1).lock \
+		&& cp locks/$(1).lock "$$new/installed.lock" && ln -sfn "$$new" "$$made"; } \
+	&& { test -L .venv-$(1) || rm -rf .venv-$(1); } && ln -sfn "$$made" .venv-$(1)
+endef
+
 interop: env ## install .venv-interop and .venv-interop-older: the libraries that must accept our clients
-	@for name in interop interop-older; do \
-		cmp -s locks/$$name.lock .venv-$$name/installed.lock || { \
-		echo "== .venv-$$name: installing locks/$$name.lock"; \
-		$(BIN)/python -m venv --clear --without-pip .venv-$$name \
-		&& $(INSTALL_ONLY) .venv-$$name/bin/python --require-hashes -r locks/$$name.lock \
-		&& $(INSTALL_ONLY) .venv-$$name/bin/python $(SELF) \
-		&& cp locks/$$name.lock .venv-$$name/installed.lock; } || exit 1; \
-	done
+	@$(call linked,interop,half a minute)
+	@$(call linked,interop-older,half a minute)
 
 js: ## install the JavaScript client that the tests ask the gateway with, outside of the checkout
 	@test -f $(JS_FOLDER)/installed.lock || { \
@@ -131,25 +140,13 @@ js-folder:
 	@echo $(JS_FOLDER)
 
 phoenix: env ## install .venv-phoenix: the Phoenix that the tests export spans to
-	@cmp -s locks/phoenix.lock .venv-phoenix/installed.lock || { \
-		echo "== .venv-phoenix: installing locks/phoenix.lock (half a minute, 830 MB)"; \
-		$(BIN)/python -m venv --clear --without-pip .venv-phoenix \
-		&& $(INSTALL_ONLY) .venv-phoenix/bin/python --require-hashes -r locks/phoenix.lock \
-		&& cp locks/phoenix.lock .venv-phoenix/installed.lock; }
+	@$(call linked,phoenix,half a minute and 830 MB)
 
 presidio: env ## install .venv-presidio: the Presidio that the detectors are measured against
-	@cmp -s locks/presidio.lock .venv-presidio/installed.lock || { \
-		echo "== .venv-presidio: installing locks/presidio.lock (half a minute, 260 MB)"; \
-		$(BIN)/python -m venv --clear --without-pip .venv-presidio \
-		&& $(INSTALL_ONLY) .venv-presidio/bin/python --require-hashes -r locks/presidio.lock \
-		&& cp locks/presidio.lock .venv-presidio/installed.lock; }
+	@$(call linked,presidio,half a minute and 260 MB)
 
 airflow: env ## install .venv-airflow: the Airflow that reads the exported DAGs
-	@cmp -s locks/airflow.lock .venv-airflow/installed.lock || { \
-		echo "== .venv-airflow: installing locks/airflow.lock (200 MB)"; \
-		$(BIN)/python -m venv --clear --without-pip .venv-airflow \
-		&& $(INSTALL_ONLY) .venv-airflow/bin/python --require-hashes -r locks/airflow.lock \
-		&& cp locks/airflow.lock .venv-airflow/installed.lock; }
+	@$(call linked,airflow,200 MB)
 endif
 
 # -- the environment -----------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from workbench import schemas
 gc.disable()  # until all is collected
 schemas.jsonschema()  # or the first import of nbformat compiles a grammar, in each worker
 ROOT = Path(__file__).resolve().parent.parent
+UNIT = ROOT / "tests" / "unit"
 GIT_CONFIG = """\
 [user]
     name = Test
@@ -57,7 +58,7 @@ def _environment(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _no_network(request, monkeypatch):
     """A unit test neither connects, listens nor resolves a name; an event loop's own pair of sockets may."""
-    if "unit" not in request.path.relative_to(ROOT / "tests").parts:
+    if UNIT not in request.path.parents:
         return
 
     def refusing(verb):
@@ -113,18 +114,27 @@ def pytest_collection_modifyitems(config, items):
     sizes.limit_examples(items)
     if left := sizes.left_to_soak(items):
         config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if item not in left]
+        out = set(map(id, left))
+        items[:] = [item for item in items if id(item) not in out]
+    kinds = {path: _kinds(path) for path in {item.path for item in items}}
     for item in items:
-        for name in item.path.relative_to(ROOT / "tests").parts[:-1]:
-            if name in {"integration", "contract", "faults", "browser"}:
-                item.add_marker(name)
+        for name in kinds[item.path]:
+            item.add_marker(name)
     if hasattr(config, "workerinput"):
         sharing.first_the_long(items)
 
 
+def _kinds(path: Path) -> list[str]:
+    """The names of a test file's folders that are marks."""
+    known = {"integration", "contract", "faults", "browser"}
+    return [name for name in path.relative_to(ROOT / "tests").parts[:-1] if name in known]
+
+
 def pytest_collection_finish():
-    """What was imported is no garbage: looking through it at each collection takes a third of the time."""
-    gc.collect()
+    """What was imported is no garbage: looking through it at each collection takes a third of the time.
+
+    Nor is it looked through here: that takes half a second, and frees a seventh.
+    """
     gc.freeze()
     gc.enable()
 

@@ -200,6 +200,16 @@ def _failure(error: WorkbenchError) -> Failure:
     return Failure(kind=type(error).__name__, message=error.message, hint=hint, exit_code=error.exit_code)
 
 
+def _preload() -> None:
+    """Import what workers and kernels import late, but no debugger, which a new confined kernel lacks too."""
+    sys.modules["debugpy"] = None  # type: ignore[assignment]  # what Python calls a module that is not there
+    try:
+        for name in _PRELOADED:
+            importlib.import_module(name)
+    finally:
+        del sys.modules["debugpy"]
+
+
 def _prepare() -> None:
     """Build what depends on types and schemas alone, and that a run would build again."""
     from nbformat import validator
@@ -214,9 +224,7 @@ def serve_template(path: Path) -> int:
     Return 0 in the template when its caller ends, and `template.UNFIT` when it may not fork.
     """
     schemas.jsonschema()  # first: the modules below import it through nbformat
-    with processes.environment({"PYDEVD_DISABLE_FILE_VALIDATION": "1"}):  # or it prints a warning
-        for name in _PRELOADED:
-            importlib.import_module(name)
+    _preload()
     _prepare()
     code = str(Path.cwd())
     try:

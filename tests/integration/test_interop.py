@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 
 import pytest
 from clones import ROOT, Clone
 from documented_pages import page_of
 from interop_expected import CASES, faults_of, table
 from interop_libraries import LIBRARIES
+from made_once import made_once
 
 SCRIPT = ROOT / "tests" / "support" / "interop_script.py"
 TABLE = re.compile(r"(?s)(<!-- table: [^\n]*\n)(.*?)(<!-- end of table -->)")
@@ -29,9 +29,8 @@ def told(tmp_path_factory):
         if environment not in found:
             python = ROOT / f".venv-{environment}" / "bin" / "python"
             assert python.exists(), "make interop"
-            clone = Clone.at(tmp_path_factory.mktemp(environment))
-            clone.home.mkdir()
-            subprocess.run(["git", "clone", "--quiet", ROOT, clone.folder], check=True)
+            head = Clone.at(made_once(tmp_path_factory, "head", Clone.of_head))
+            clone = head.copied(tmp_path_factory.mktemp(environment))
             output = clone.run(str(python), str(SCRIPT), environment, timeout=240)
             found[environment] = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
         return found[environment]

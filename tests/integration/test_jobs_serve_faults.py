@@ -31,7 +31,7 @@ elif _said == "fork":  # bounded, because the system does not bound the processe
     while os.read(_reading, 1):
         os.fork()
 elif _said == "print and hang":
-    for _ in range(30_000):
+    for _ in range(12_000):  # more than may be kept
         print("x" * 1_000)
     time.sleep(100_000)
 """

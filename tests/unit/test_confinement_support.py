@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,17 @@ def test_a_module_path_of_the_environment_comes_after_the_room_s(tmp_path):
     spec = prepared.spec(Allowed(), {"PYTHONPATH": "/modules"}, folder=tmp_path)
     startup, given = json.loads(spec.read_text())["environment"]["PYTHONPATH"].split(":")
     assert startup.endswith("startup") and given == "/modules"
+
+
+def test_a_confined_kernel_imports_no_debugger_and_its_notebook_may():
+    """In a process of its own: Python imports the startup folder's module when it starts."""
+    startup = Path(prepared.__file__).with_name("startup")
+    asks = (
+        "import sys; from ipykernel import debugger; print(debugger._is_debugpy_available, "
+        "'debugpy' in sys.modules); import debugpy; print(debugpy.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asks], env={**os.environ, "PYTHONPATH": str(startup)}, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["False", "False", "debugpy"]
