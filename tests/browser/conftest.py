@@ -1,9 +1,9 @@
-"""For the tests in a browser: the browser that they share, and the repository that ships."""
+"""For the tests in a browser: the browser that they share, and a clone of HEAD."""
 
 from __future__ import annotations
 
 import pytest
-from shipped_clones import head, shipped, shipped_clone  # noqa: F401 - fixtures of this folder
+from shipped_clones import head  # noqa: F401 - a fixture of this folder
 from shown_pages import SHARED
 
 

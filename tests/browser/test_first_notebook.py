@@ -7,11 +7,18 @@ import re
 import time
 
 import pytest
+from clone_edits import commit, make_small
+from clones import Clone
 from lab_server import ADD, CHANGE, READY, SOURCE, TOKEN, command, lab, opened, run, save
 from panel_page import FOREIGN_IN, pictured
 from shown_pages import SHOWN
 
 pytestmark = [*SHOWN, pytest.mark.timeout(900)]
+#: The twelve cases that the notebook's own sample takes of all, so that each of its arms is on the tape.
+CASES = [
+    *("acme-013", "acme-015", "acme-019", "acme-025", "acme-039", "acme-083"),
+    *("globex-004", "globex-012", "globex-040", "globex-048", "globex-060", "globex-077"),
+]
 #: What the whole way may take a person. The test types faster and reads nothing.
 QUARTER_OF_AN_HOUR = 15 * 60
 COPY = "Copy the answer from the page, in as few words as you can."
@@ -25,13 +32,13 @@ SHOW = """id => {
     notebook.activeCellIndex = i;
     return notebook.scrollToItem(i, 'start').then(() => true);
 }"""
-#: A run whose every answer takes half a second, so that there is time to stop it.
+#: A run whose every answer takes three seconds, so that there is time to stop it.
 SLOW = """
 import asyncio
 
 @wb.task
 async def slow(ws, case: wb.Question) -> wb.Answer:
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(3)
     return await ws.model().chat_async(ws.prompt().render(question=case.question, passages=[]))
 
 asking = asyncio.ensure_future(ws.experiment("slow").run_async(slow, cases, scorers=scorers, arm="slow"))
@@ -41,7 +48,7 @@ LONG = """import time
 
 @wb.task
 def slow(ws, case: wb.Question) -> wb.Answer:
-    time.sleep(0.5)
+    time.sleep(3)
     return wb.Answer(text="?")
 
 try:
@@ -76,8 +83,17 @@ class Notebook:
         self.page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-cell')")
 
 
-def test_a_newcomer_goes_from_a_question_to_a_promoted_job(shipped_clone, tmp_path):
-    began, clone = time.monotonic(), shipped_clone
+@pytest.fixture
+def clone(head, tmp_path) -> Clone:
+    """A new clone whose use case has twelve cases: test_reproduce has all that ship."""
+    clone = head.copied(tmp_path)
+    make_small(clone.folder, cases=CASES, rows=[CASES[0], CASES[-1]])
+    commit(clone, "Twelve cases")
+    return clone
+
+
+def test_a_newcomer_goes_from_a_question_to_a_promoted_job(clone, tmp_path):
+    began = time.monotonic()
     path = clone.folder / "notebooks/answers.ipynb"
     stored = path.read_bytes()
     with (
@@ -206,7 +222,7 @@ def stop_a_run(notebook):
     """The finished cases of a run that is stopped by its button are kept."""
     notebook.began("slow", SLOW)
     panel = notebook.panel("slow")
-    panel.get_by_role("button", name="Stop").click()
+    stop_after_the_first_case(panel)
     pictured(notebook.page, "lab-progress")
     said = notebook.add(
         "stopped", "try:\n    await asking\nexcept wb.WorkbenchError as error:\n    print(error)"
@@ -214,12 +230,18 @@ def stop_a_run(notebook):
     assert "stopped" in said and "kept" in said
 
 
+def stop_after_the_first_case(shown):
+    """A run without a finished case would not be kept."""
+    shown.get_by_role("meter", name=re.compile(r"^[1-9]\d* of 12 cases")).wait_for()
+    shown.get_by_role("button", name="Stop and keep what is finished").click()
+
+
 def stop_while_the_cell_runs(notebook):
     """The button also ends a run whose cell blocks the kernel, and the run is kept."""
     notebook.began("blocking", LONG)
     notebook.page.evaluate(SHOW, "blocking")
     shown = notebook.page.locator(".jp-Cell.jp-mod-active")
-    shown.get_by_role("button", name="Stop and keep what is finished").click()
+    stop_after_the_first_case(shown)
     ended = shown.locator(".jp-OutputArea-output", has_text="ended by a click").first
     ended.wait_for()
     assert "kept as run" in ended.text_content()

@@ -17,6 +17,7 @@ from pathlib import Path
 import polars as pl
 import psutil
 import pytest
+import sizes
 from clone_edits import INBOX, SAMPLE, commit, runs
 from clones import Clone
 from killed_commands import Watched, drawn
@@ -34,7 +35,8 @@ from workbench.testing.fakes import FakeClock
 
 pytest_plugins = ("promoted_clones",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-#: test_publishing_killed has every step of publishing and of replacing, without the run.
+#: Every run of the tests kills publishing at each of its steps (test_publishing_killed), a run of a job and
+#: its server (test_jobs_killed), and a worker and its caller (test_worker_processes).
 RUNS = pytest.mark.drawn("runs that are killed", 1)
 
 SEED = 92  # draws the steps of each test, of which a run takes as many as its size says
@@ -159,7 +161,8 @@ def test_a_promotion_killed_at_a_step_is_finished_as_one_version(reproduced, pro
         watched.clone.run(*shlex.split(line.removeprefix("next: ")))
         assert watched.clone.status() == ""
 
-    copies.killed(kill_points(drawn(promoted.steps, 12, seed=SEED)), killed_and_finished)
+    # The second death of each copy is the one while DVC runs.
+    copies.killed(sizes.drawn(drawn(promoted.steps, 12, seed=SEED), 1), killed_and_finished)
 
 
 def killed_while_dvc_runs(watched: Watched) -> None:
@@ -307,7 +310,7 @@ def rolled_back(clone: Clone) -> dict[str, object]:
 # -- the processes of a run ---------------------------------------------------------------------------
 
 
-@pytest.mark.drawn("victims of a run", 1)
+@RUNS
 @pytest.mark.parametrize("victims", [("worker",), ("caller", "worker")], ids=" and ".join)
 def test_killed_while_rows_are_answered_a_rerun_asks_for_the_rest(in_production, tmp_path, victims):
     watched = Watched.of(in_production, tmp_path / "one")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from clone_edits import commit, emptied, processes, runs
+from clone_edits import commit, emptied, processes, replaced, runs
 from clones import Clone
 from documented_pages import check_shown, page_of
 from notice_receivers import Received, http_receiver
@@ -81,6 +81,9 @@ def clone(fresh_clone) -> Clone:
     Reader(clone, Received()).follow(before.replace("<!-- shows -->", ""))
     for tape in RECORDED:
         shutil.copy(tape, clone.folder / "pipelines/tapes")
+    replaced(
+        clone, "params.yaml", "    concurrency: 2\n", "    concurrency: 1\n"
+    )  # each more starts a server
     commit(clone, "Questions about a bicycle rental")
     return clone
 

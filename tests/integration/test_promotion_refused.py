@@ -14,7 +14,7 @@ from workbench.promotion.promote import ReleaseOptions, promote
 pytest_plugins = ("promoted_clones",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 #: What tests/integration/promotion says of each refusal without a pipeline, in a clone with one.
-IN_A_CLONE = pytest.mark.drawn("refusals with a pipeline", 2)
+IN_A_CLONE = pytest.mark.drawn("refusals with a pipeline", 1)
 
 #: By the clone's own interpreter: the installed script names the one it was installed with.
 WORKBENCH = ("python", "-m", "workbench.cli")

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -29,6 +29,8 @@ INBOX = "data/inbox/2026-11-24.parquet"
 SAMPLE = "data/inbox/sample.jsonl"
 CODE = ".workbench/cache/code"
 SLOT = "published/answers/all/20261124T060000Z"
+#: The gate of a few cases: five right of six pass, none right fails.
+GATE = "      mvp: {accuracy: {min: 0.4}, cross_tenant_hits: {count: 0}, cases: {min: 6}, confidence: 0.9}\n"
 RUN = ("workbench", "jobs", "run", "answers", "--at", "2026-11-24T06:00Z", "--input")
 
 
@@ -79,6 +81,29 @@ def without_use_case(root: Path, name: str) -> None:
     kept, found = re.subn(rf"^  {name}:\n(?:(?:    .*)?\n)*", "", text, flags=re.MULTILINE)
     assert found == 2, f"params.yaml no longer holds a use case and a job {name!r}"
     (root / "params.yaml").write_text(kept)
+
+
+def make_small(root: Path, *, cases: Sequence[str], rows: Sequence[str]) -> None:
+    """Leave one use case with these cases, of which the job's sample has `rows`, and no promoted version."""
+    shutil.rmtree(root / "pipelines/jobs")
+    shutil.rmtree(root / "results/jobs", ignore_errors=True)
+    files.write_atomic(root / "pipelines/jobs/stages.yaml", b"promoted: {}\n")
+    without_use_case(root, "triage")  # each `dvc repro` would judge and explore it too
+    (root / "dvc.lock").unlink()  # DVC reads all of it in each command, the stages that are gone too
+    questions = root / "data/handbook/questions.jsonl"
+    lines = {json.loads(line)["id"]: line for line in questions.read_text().splitlines(keepends=True)}
+    questions.write_text("".join(line for name, line in lines.items() if name in cases))
+    kept = [
+        {k: v for k, v in json.loads(lines[name]).items() if k not in {"page", "answers"}} for name in rows
+    ]
+    (root / SAMPLE).write_text("".join(f"{json.dumps(row)}\n" for row in kept))
+    inbox = pl.read_parquet(root / INBOX)
+    pl.concat([inbox.head(3), inbox.tail(1)]).write_parquet(root / INBOX)  # the last row is broken
+    params = (root / "params.yaml").read_text()
+    assert params.count("    concurrency: 2\n") == 1
+    params = params.replace("    concurrency: 2\n", "    concurrency: 1\n")  # each more starts a server
+    before, rest = params.split("      mvp:\n", 1)
+    (root / "params.yaml").write_text(f"{before}{GATE}      mlvp:{rest.split('      mlvp:', 1)[1]}")
 
 
 def commit(clone: Clone, message: str) -> None:

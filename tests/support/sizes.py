@@ -5,7 +5,8 @@
 | attempts to read another's items, for each store | 1,000 | 10,000 |
 | random and changed API keys | 1,000 | 10,000 |
 | steps of a compaction of calls that kill it | a third | all |
-| kill points of promote, run, publish, rollback, the pipeline, and served jobs | 2 of each test's own | all |
+| kill points of run, publish, rollback, the pipeline, and served jobs | 2 of each test's own | all |
+| kill points of promote | 1, and one while DVC runs | all |
 | generated examples of a property | a fifth, 10 at least | all |
 | bytes of an audit log that are changed | a seventh | all |
 | bytes of an envelope, and of each file of an export of evidence, that are changed | 150, and 6 | all |

@@ -27,6 +27,8 @@ from workbench.promotion.promote import ReleaseOptions
 from workbench.testing.fakes import FakeModel
 
 pytestmark = pytest.mark.timeout(300)
+#: test_freezing has each of these refusals with a worker that is told its answers.
+IN_A_REAL_WORKER = pytest.mark.drawn("refusals of a real worker", 1)
 
 RESULTS = Results(use_case="small")
 SAMPLE = "data/inbox/sample.jsonl"
@@ -157,7 +159,7 @@ def hidden(elsewhere: str, other: str) -> str:
     return TASK.replace(ANSWERED, before).replace("\n\n\n@wb.task", function)
 
 
-@pytest.mark.drawn("tasks that answer otherwise in a job", 1)
+@IN_A_REAL_WORKER
 @pytest.mark.parametrize(
     ("elsewhere", "other", "said"),
     [
@@ -213,7 +215,7 @@ def refused(root: Path) -> WorkbenchError:
     return caught.value
 
 
-@pytest.mark.drawn("refusals with a pipeline", 2)
+@pytest.mark.drawn("refusals with a pipeline", 1)
 def test_a_run_with_too_few_cases_under_another_gate_is_refused(passed, standing):
     """First the gate's text alone is another one; then the run is made under it, and a draft is explored."""
     root = standing(passed)
@@ -270,7 +272,7 @@ CLEAN = {
 }
 
 
-@pytest.mark.drawn("what only the clean run shows", 1)
+@IN_A_REAL_WORKER
 @pytest.mark.parametrize("case", CLEAN)
 def test_what_only_the_clean_run_shows_is_refused(passed, standing, monkeypatch, case):
     """Judged or not is not the question here: the looks that come before it are left out."""
