@@ -32,13 +32,14 @@ Smoke = type("Smoke", (DurableContract,), dict.fromkeys(SENTENCES.difference(SMO
 
 class TestWeaviate(DurableContract):
     open_store = staticmethod(open_store)
-    examples, histories, steps, attempted, kills = 10, histories(8), 20, 200, 2
+    examples, histories, steps, attempted = 10 if SOAK else 3, histories(4), 20, 200
+    kills = 2 if SOAK else 1  # test_memory_killed kills at chosen requests
     steady_words = False
 
 
 class TestWeaviateGoverned(DurableContract if SOAK else Smoke):
     open_store = staticmethod(governed(open_store))
-    examples, histories, steps, attempted, kills = 4, 3, 12, 100, 1
+    examples, histories, steps, attempted, kills = 4 if SOAK else 2, 3, 12, 100, 1
     steady_words = False
 
 
