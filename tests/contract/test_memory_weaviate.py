@@ -13,7 +13,7 @@ from workbench.testing.sync_memory import SyncStore
 
 pytestmark = pytest.mark.usefixtures("weaviate")
 
-#: What the stack may break on the way to a server. SQLite and the fake hold every sentence through it.
+#: What the stack may break on the way to a server. SQLite holds every sentence through it.
 SMOKE = (
     "test_an_added_item_is_found_with_its_provenance",
     "test_every_field_of_an_item_is_kept",
