@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 from aiohttp import web
 from endpoint import endpoint
-from weaviate_servers import connection, open_store
+from weaviate_servers import QUICK_TTL, connection, open_store
 
 from workbench import _sync
 from workbench.config import MemoryServer
@@ -39,6 +39,7 @@ from workbench.testing.memory_items import (
 from workbench.testing.sync_memory import SyncStore
 
 NAMES = IdCipher(key=b"s" * 64)
+SERVER = QUICK_TTL
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@
 | generated answers of a model's endpoint, whole and streamed each | 200 | 20,000 |
 | items among which the few visible are found | 12,000 | 100,000 |
 | rows whose time is bounded; clean sets without a false alarm | a sixth to a third | all |
-| questions that are searched exactly on two stores | a quarter | all |
+| questions that are searched exactly on two stores | an eighth | all |
 | calls over a first model that fails and hangs | 400 | 5,000 |
 | calls with planted identifiers and secrets, through faults and errors | 300 | 1,000 |
 | questions that the embedded model is asked, of those that ship | 2 | 30 |

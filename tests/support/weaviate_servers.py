@@ -22,6 +22,7 @@ from workbench.memory.weaviate.local_server import LocalServer, find_binary
 VARIABLE = "WORKBENCH_TEST_WEAVIATE"
 #: A server of tests is short of time, not of memory.
 SELDOM_COLLECTED = {"GOGC": "400"}
+#: The server looks for what has expired each second.
 QUICK_TTL = {"OBJECTS_TTL_DELETE_SCHEDULE": "@every 1s", "OBJECTS_TTL_ALLOW_SECONDS": "true"}
 
 
@@ -87,8 +88,8 @@ def folder_in_memory() -> str | None:
 
 
 @pytest.fixture(scope="module")
-def weaviate():
-    """A running server; skipped where there is none to start.
+def weaviate(request):
+    """A running server, with what the module's `SERVER` sets; skipped where there is none to start.
 
     It ends with the module: to start one takes half a second of a processor, and one that holds the tenants
     of a module takes more than that in each ten seconds in which nobody asks it.
@@ -99,7 +100,8 @@ def weaviate():
         tempfile.TemporaryDirectory(prefix="weaviate-", dir=folder_in_memory()) as folder,
         pytest.MonkeyPatch.context() as patch,
     ):
-        server = LocalServer(Path(folder), environment=QUICK_TTL | SELDOM_COLLECTED)
+        own = getattr(request.module, "SERVER", {})
+        server = LocalServer(Path(folder), environment=SELDOM_COLLECTED | own)
         server.start()
         patch.setenv(VARIABLE, f"{server.http_port} {server.grpc_port}")
         yield server
