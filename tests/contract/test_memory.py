@@ -1,6 +1,6 @@
 import functools
 
-from sizes import histories
+from sizes import SOAK, histories
 
 from workbench.memory.sqlite.store import SQLiteStore
 from workbench.testing.contracts import DurableContract, MemoryContract
@@ -9,12 +9,13 @@ from workbench.testing.fake_memory import FakeStore
 
 class TestFake(MemoryContract):
     open_store = staticmethod(lambda path: FakeStore(name="contract"))
-    histories = histories(15)
+    examples, histories, attempted = 20 if SOAK else 6, histories(10), 1000 if SOAK else 200
 
 
 class TestSQLite(DurableContract):
     open_store = staticmethod(functools.partial(SQLiteStore, name="contract"))
-    examples, histories = 8, histories(15)
+    examples, histories = 8 if SOAK else 5, histories(10)
+    attempted, kills = (1000, 4) if SOAK else (200, 2)
 
 
 def test_at_least_half_of_at_least_40_sentences_hold_for_generated_data():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sizes import MANY
+from sizes import MANY, SOAK
 from weaviate_servers import open_store
 
 from workbench import _sync
@@ -78,7 +78,7 @@ def restore(memory, folder):
     memory.remember([item for item in items if item.kind != "document"], budget=FREE, now=NOW)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6 if SOAK else 3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     documents=item_lists(most=12),
     episodes=episode_lists(most=5),

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from memory_bench import write_page
 from secret_house import ALL, ROOT, House
-from sizes import ATTEMPTS
+from sizes import ATTEMPTS, SOAK
 
 from workbench import _sync
 from workbench.config import MemoryServer
@@ -209,7 +209,7 @@ def test_the_last_snapshot_of_a_server_that_is_away_tells_no_more(house):
     away = House(
         house.folder, server=MemoryServer(url="http://127.0.0.1:9", grpc="127.0.0.1:10"), fallback=True
     )
-    ends, found = attempt_all(away, 48, seed=5, only=["search", "view.search"])
+    ends, found = attempt_all(away, 48 if SOAK else 32, seed=5, only=["search", "view.search"])
     assert found and ends["search", "answered"]
     away.close()
 

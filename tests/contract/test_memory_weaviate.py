@@ -13,7 +13,7 @@ from workbench.testing.sync_memory import SyncStore
 
 pytestmark = pytest.mark.usefixtures("weaviate")
 
-#: What the stack may break on the way to a server. SQLite and the fake hold every sentence through it.
+#: What the stack may break on the way to a server. SQLite holds every sentence through it.
 SMOKE = (
     "test_an_added_item_is_found_with_its_provenance",
     "test_every_field_of_an_item_is_kept",
@@ -32,13 +32,14 @@ Smoke = type("Smoke", (DurableContract,), dict.fromkeys(SENTENCES.difference(SMO
 
 class TestWeaviate(DurableContract):
     open_store = staticmethod(open_store)
-    examples, histories, steps, attempted, kills = 10, histories(8), 20, 200, 2
+    examples, histories, steps, attempted = 10 if SOAK else 3, histories(4), 20, 200
+    kills = 2 if SOAK else 1  # test_memory_killed kills at chosen requests
     steady_words = False
 
 
 class TestWeaviateGoverned(DurableContract if SOAK else Smoke):
     open_store = staticmethod(governed(open_store))
-    examples, histories, steps, attempted, kills = 4, 3, 12, 100, 1
+    examples, histories, steps, attempted, kills = 4 if SOAK else 2, 3, 12, 100, 1
     steady_words = False
 
 

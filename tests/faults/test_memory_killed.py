@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
-from clones import ROOT
-from memory_lives import STEPS, Life, in_a_process, share_of
-from sizes import kill_points
+from memory_lives import STEPS, Life, counted, in_a_process, share_of
+from sizes import drawn
 
 from workbench import _sync
 
@@ -45,12 +43,13 @@ def begin(server, tmp_path):
         life.ws.close()
 
 
-def test_a_writer_killed_in_the_middle_of_a_step_leaves_the_old_or_the_new_and_the_step_resumes(begin):
+def test_a_writer_killed_in_the_middle_of_a_step_leaves_the_old_or_the_new_and_the_step_resumes(
+    begin, server
+):
     clean, life = begin("clean"), begin("killed")
-    code, (*_, taken), said = in_a_process(clean.root, STEPS)
-    assert code == 0, said
+    taken = counted(clean, STEPS)
     held = [life.contents()]
-    chosen = kill_points([(step, *kill) for step in STEPS for kill in KILLS[step]])
+    chosen = drawn([(step, *kill) for step in STEPS for kill in KILLS[step]], 2 if server is None else 1)
     for step in STEPS:
         for verb, share in (kill for name, *kill in chosen if name == step):
             number = share_of(taken[step], verb, share)
@@ -67,34 +66,25 @@ def test_a_writer_killed_in_the_middle_of_a_step_leaves_the_old_or_the_new_and_t
     assert life.state() == clean.state()
 
 
-def start(folder, *words):
-    command = [sys.executable, "-m", "workbench.cli", "memory", *words, "--use-case", "answers"]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def finish(process):
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    return out
-
-
-def run(folder, *words):
-    return json.loads(finish(start(folder, *words, "--json")))
-
-
-def test_two_processes_that_ingest_the_same_sources_give_no_duplicate(tmp_path):
-    for part in ("data", "pipelines"):
-        shutil.copytree(ROOT / part, tmp_path / part)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    both = [start(tmp_path, "ingest"), start(tmp_path, "ingest")]
+@pytest.mark.drawn("two processes that ingest", 1)
+def test_two_processes_that_ingest_the_same_sources_give_no_duplicate(begin):
+    life = begin("both")
+    command = [sys.executable, "-m", "workbench.cli", "memory", "ingest", "--json"]
+    both = [
+        subprocess.Popen(command, cwd=life.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     try:
         for process in both:
-            finish(process)
+            out, err = process.communicate(timeout=120)
+            assert process.returncode == 0, err
+            assert json.loads(out)["acme"]["version"] == 1
     finally:
         for process in both:
             process.kill()
             process.communicate()
-    stats = run(tmp_path, "stats", "--tenant", "acme")["acme"]
-    again = run(tmp_path, "ingest", "--tenant", "acme")["acme"]
-    assert stats["items"] == stats["stored"] == again["unchanged"]
-    assert (stats["version"], stats["staged"]) == (1, 0)
+    stats = life.memory.stats()
+    assert stats.items == stats.stored == life.memory.count() and stats.staged == 0
+    assert [one.number for one in life.memory.versions()] == [1]
+    again = life.memory.ingest()
+    assert (again.added, again.unchanged, again.version) == (0, stats.items, 1)

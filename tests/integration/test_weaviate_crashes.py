@@ -1,13 +1,15 @@
 """A real Weaviate that is killed, that starts, and that lets a key see one tenant alone."""
 
 import contextlib
+import itertools
 import socket
 import threading
 import time
 from dataclasses import replace
 
 import pytest
-from weaviate_servers import QUICK_TTL
+from switched_use_case import needs_a_server
+from weaviate_servers import SELDOM_COLLECTED
 
 from workbench import _sync
 from workbench.config import MemoryServer
@@ -20,19 +22,20 @@ from workbench.testing.memory_items import AXIS, NOW, circle, contents, ids_of, 
 from workbench.testing.sync_memory import SyncStore
 
 NAMES = IdCipher(key=b"c" * 64)
-ITEMS = circle(400)
+ITEMS = circle(240)
 
-pytestmark = [pytest.mark.usefixtures("weaviate"), pytest.mark.slow]  # which skips without a binary
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
     """A server of these tests' own, asking for keys."""
+    needs_a_server()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADMINISTRATOR_KEY", "an administrator's key")
         folder = tmp_path_factory.mktemp("own")
         with local_server.LocalServer(
-            folder, api_key_env="ADMINISTRATOR_KEY", environment=QUICK_TTL
+            folder, api_key_env="ADMINISTRATOR_KEY", environment=SELDOM_COLLECTED
         ) as running:
             yield running
 
@@ -175,16 +178,18 @@ def test_what_a_killed_server_acknowledged_is_there_again_and_the_ingest_resumes
     store = opened("killed")
     acme = store.tenant("acme")
     acme.add(ITEMS[:50])
-    before, staged = contents(acme), []
-    threading.Timer(0.3, own.kill).start()
+    before, staged, killing = contents(acme), [], threading.Thread(target=own.kill)
 
     def ingest():
-        for start in range(50, len(ITEMS), 5):
+        for start in itertools.cycle(range(50, len(ITEMS), 5)):
             acme.stage(ITEMS[start : start + 5])
             staged.extend(ids_of(ITEMS[start : start + 5]))
+            if len(staged) == 60:
+                killing.start()
 
     with pytest.raises(UnavailableError):
         ingest()
+    killing.join()
     own.start()
     assert contents(acme) == before
     assert acme.missing(staged) == []
@@ -195,33 +200,6 @@ def test_what_a_killed_server_acknowledged_is_there_again_and_the_ingest_resumes
     clean.add(ITEMS)
     assert contents(acme) == contents(clean)
     assert acme.stats(now=NOW).stored == len(ITEMS)
-
-
-@pytest.mark.drawn("moments of a move", 1)
-@pytest.mark.parametrize("after_s", [0.02, 0.3])
-def test_a_server_killed_while_the_version_moves_shows_the_old_one_or_the_new_one(own, after_s, opened):
-    store = opened(f"moving{str(after_s).replace('.', '-')}")
-    acme = store.tenant("acme")
-    acme.add(ITEMS[:200])
-    acme.stage(ITEMS[200:])
-    timer = threading.Timer(after_s, own.kill)
-    timer.start()
-    moved = False
-    try:
-        acme.publish(ids_of(ITEMS[100:]), now=NOW)
-        moved = True
-    except UnavailableError:
-        pass
-    timer.join()
-    own.start()
-    number = acme.versions()[-1].number
-    assert number == 2 or not moved
-    expected = ITEMS[100:] if number == 2 else ITEMS[:200]
-    assert ids_of(acme.items()) == sorted(ids_of(expected))
-    acme.stage([item for item in ITEMS[100:] if item.id in set(acme.missing(ids_of(ITEMS[100:])))])
-    acme.publish(ids_of(ITEMS[100:]), now=NOW)
-    assert ids_of(acme.items()) == sorted(ids_of(ITEMS[100:]))
-    assert ids_of(acme.items(1)) == sorted(ids_of(ITEMS[:200]))
 
 
 def test_a_server_that_starts_never_says_that_a_memory_is_empty(own, opened):
@@ -296,6 +274,7 @@ def test_a_server_is_not_started_where_another_answers(tmp_path, own):
 
 
 def test_a_server_that_cannot_start_says_where_to_look(tmp_path):
+    needs_a_server()
     broken = local_server.LocalServer(
         tmp_path / "broken", environment={"DEFAULT_VECTORIZER_MODULE": "nonsense"}
     )

@@ -1,6 +1,7 @@
 """What is the Weaviate store's own, on a real server: schema, alias, idle tenants, expiry, exactness."""
 
 import datetime as dt
+import functools
 import socket
 import time
 import uuid
@@ -10,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 from aiohttp import web
 from endpoint import endpoint
-from weaviate_servers import open_store
+from weaviate_servers import QUICK_TTL, connection, open_store
 
 from workbench import _sync
 from workbench.config import MemoryServer
@@ -38,6 +39,7 @@ from workbench.testing.memory_items import (
 from workbench.testing.sync_memory import SyncStore
 
 NAMES = IdCipher(key=b"s" * 64)
+SERVER = QUICK_TTL
 
 
 @pytest.fixture
@@ -53,6 +55,16 @@ def opened(weaviate_address, tmp_path):
     yield open_one
     for store in stores:
         _sync.run(store.aclose())
+    for alias in {store.alias for store in stores}:
+        _sync.run(connection(weaviate_address).ask(functools.partial(without, alias)))
+
+
+async def without(alias, client):
+    """A server looks after each collection that it has many times a second."""
+    await client.alias.delete(alias_name=alias)
+    await client.collections.delete(
+        [f"{alias}_{end}" for end in (f"c{schema.SCHEMA}", f"s{schema.SCHEMA}", "copy")]
+    )
 
 
 def asked(store, request):

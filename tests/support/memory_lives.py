@@ -30,7 +30,7 @@ from workbench.retrieval import maintenance
 from workbench.retrieval.port import Governed
 
 NUMBERS = itertools.count()
-PAGES = 45
+PAGES = 24
 STEPS = ("ingest", "move", "purge", "restore")
 
 
@@ -122,7 +122,7 @@ class Watch:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Governed, "_invoke", named)
-            patch.setattr(maintenance, "TEXTS", 32)
+            patch.setattr(maintenance, "TEXTS", 16)
             yield patch
 
 
@@ -130,14 +130,6 @@ def share_of(taken, verb, share):
     """The number that stands for a share of what was taken in a verb; never the last."""
     assert taken[verb] > 1, f"the store does too little in {verb} to be killed in the middle of it: {taken}"
     return min(max(1, round(taken[verb] * share)), taken[verb] - 1)
-
-
-# As a program ----------------------------------------------------------------------------------
-
-
-class Telling(Watch):
-    def acknowledged(self, ids):
-        print(json.dumps(ids), flush=True)
 
 
 def _mortal(watch, patch):
@@ -162,15 +154,29 @@ def _mortal(watch, patch):
     patch.setattr(Connection, "ask", ask)
 
 
-def _main(root, steps, verb="", number="0"):
-    counts, watch = {}, Telling(kill=(verb, int(number)))
+def counted(life, steps, watch=None):
+    """Do steps; how much the store did in each verb of each. A `watch` that kills ends this process."""
+    counts, watch = {}, watch or Watch()
     with watch.verbs() as patch:
         _mortal(watch, patch)
-        life = Life(Path(root))
-        for step in steps.split(","):
+        for step in steps:
             watch.taken = counts[step] = Counter()
             life.done([step])
-        life.ws.close()
+    return counts
+
+
+# As a program ----------------------------------------------------------------------------------
+
+
+class Telling(Watch):
+    def acknowledged(self, ids):
+        print(json.dumps(ids), flush=True)
+
+
+def _main(root, steps, verb="", number="0"):
+    life = Life(Path(root))
+    counts = counted(life, steps.split(","), Telling(kill=(verb, int(number))))
+    life.ws.close()
     print(json.dumps(counts))
 
 

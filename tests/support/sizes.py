@@ -12,11 +12,12 @@
 | bytes of an envelope, and of each file of an export of evidence, that are changed | 150, and 6 | all |
 | statements that are signed and verified in time | 100 | 1,000 |
 | time of the year that a server fires beside systemd, in each of five zones | 3 days | a year |
-| generated histories of a store | 3 to 15 | 500 |
+| generated examples of a sentence of the memory's contract, for each store | 2 to 6 | 4 to 20 |
+| generated histories of a store | 3 to 10 | 500 |
 | generated answers of a model's endpoint, whole and streamed each | 200 | 20,000 |
-| items among which the few visible are found | 20,000 | 100,000 |
+| items among which the few visible are found | 12,000 | 100,000 |
 | rows whose time is bounded; clean sets without a false alarm | a sixth to a third | all |
-| questions that are searched exactly on two stores | a quarter | all |
+| questions that are searched exactly on two stores | an eighth | all |
 | calls over a first model that fails and hangs | 400 | 5,000 |
 | calls with planted identifiers and secrets, through faults and errors | 300 | 1,000 |
 | questions that the embedded model is asked, of those that ship | 2 | 30 |
@@ -49,7 +50,7 @@ SOAK = os.environ.get("WORKBENCH_SOAK") == "1"
 #: The workers of xdist inherit what the first process drew.
 SEED = int(os.environ.setdefault("WORKBENCH_SEED", str(secrets.randbelow(10_000))))
 ATTEMPTS = 10_000 if SOAK else 1_000
-MANY = 100_000 if SOAK else 20_000
+MANY = 100_000 if SOAK else 12_000
 PLANTED = 1_000 if SOAK else 300
 QUESTIONS = 30 if SOAK else 3
 

@@ -20,6 +20,9 @@ from workbench.memory.weaviate.local_server import LocalServer, find_binary
 
 #: Says where the module's server is, for processes that a test starts.
 VARIABLE = "WORKBENCH_TEST_WEAVIATE"
+#: A server of tests is short of time, not of memory.
+SELDOM_COLLECTED = {"GOGC": "400"}
+#: The server looks for what has expired each second.
 QUICK_TTL = {"OBJECTS_TTL_DELETE_SCHEDULE": "@every 1s", "OBJECTS_TTL_ALLOW_SECONDS": "true"}
 
 
@@ -33,10 +36,26 @@ class SharedNames(IdCipher):
 
 
 class ContractStore(WeaviateStore):
-    """A store that deactivates its tenants when it is closed, and leaves the connection to the others."""
+    """A store that deactivates its tenants when it is closed, and leaves the connection to the others.
+
+    This process compares the collection that all of them share with its definition once.
+    """
+
+    async def exists(self) -> bool:
+        checked = _checked(self.connection)
+        self._items = self._items or checked.get(self.alias, "")
+        if there := await super().exists():
+            checked[self.alias] = self._items
+        return there
 
     async def aclose(self) -> None:
         await self.active.leave(self)
+
+
+@functools.cache
+def _checked(_: Connection) -> dict[str, str]:
+    """The collections that were found to be as they are defined, by their aliases."""
+    return {}
 
 
 @functools.cache
@@ -69,8 +88,8 @@ def folder_in_memory() -> str | None:
 
 
 @pytest.fixture(scope="module")
-def weaviate():
-    """A running server; skipped where there is none to start.
+def weaviate(request):
+    """A running server, with what the module's `SERVER` sets; skipped where there is none to start.
 
     It ends with the module: to start one takes half a second of a processor, and one that holds the tenants
     of a module takes more than that in each ten seconds in which nobody asks it.
@@ -81,12 +100,14 @@ def weaviate():
         tempfile.TemporaryDirectory(prefix="weaviate-", dir=folder_in_memory()) as folder,
         pytest.MonkeyPatch.context() as patch,
     ):
-        server = LocalServer(Path(folder), environment=QUICK_TTL)
+        own = getattr(request.module, "SERVER", {})
+        server = LocalServer(Path(folder), environment=SELDOM_COLLECTED | own)
         server.start()
         patch.setenv(VARIABLE, f"{server.http_port} {server.grpc_port}")
         yield server
         _sync.run(connection(server.address).aclose())
         connection.cache_clear()  # another server may come to have this address
+        _checked.cache_clear()
         server.kill()  # it would write down thousands of tenants that nobody asks for again
 
 

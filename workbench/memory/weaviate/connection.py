@@ -101,8 +101,7 @@ class Connection:
 
     async def client(self) -> WeaviateAsyncClient:
         """Return the client, connected to a server that has answered a real read since its start."""
-        self._doubted = self._doubted or time.monotonic() - self._heard > _SILENCE_S
-        if self._client is None or self._doubted:
+        if self._client is None or self._is_doubtful():
             async with self._connecting:
                 if self._client is None:
                     self._client = await self._connect()
@@ -139,7 +138,9 @@ class Connection:
 
     async def check_ready(self) -> None:
         """UnavailableError unless the server has read its schema: until then it denies collections."""
-        if not await self._is_ready(await self.client()):
+        looked = self._client is None or self._is_doubtful()
+        client = await self.client()  # which looks whether a doubtful server is ready
+        if not looked and not await self._is_ready(client):
             raise errors.named("starting", self.address.where)
 
     async def aclose(self) -> None:
@@ -148,6 +149,11 @@ class Connection:
         self.part.cache_clear()
         if client is not None:
             await client.close()
+
+    def _is_doubtful(self) -> bool:
+        """Return whether the next request first looks at the server."""
+        self._doubted = self._doubted or time.monotonic() - self._heard > _SILENCE_S
+        return self._doubted
 
     async def _watched(self, client: WeaviateAsyncClient, answer: Awaitable[T], limit: float) -> T:
         async with asyncio.timeout(limit):

@@ -190,7 +190,8 @@ async def with_embedding(space: TenantSpace, record: TenantRecord, batch: Sequen
     anew = record.dimensions not in {0, len(item.vector)}
     if anew and record.embedding:
         record = await space.save(record, embedding="")  # no search until the tenant is made again
-    await space.store.make_tenant(space.table.tenant, anew=anew)
+    if record.dimensions:  # the tenant of a record without any was made before its record
+        await space.store.make_tenant(space.table.tenant, anew=anew)
     return await space.save(record, embedding=item.embedding, dimensions=len(item.vector))
 
 
