@@ -85,7 +85,7 @@ class Notebook:
 
 @pytest.fixture
 def clone(head, tmp_path) -> Clone:
-    """A new clone whose use case has twelve cases: test_reproduce has all that ship."""
+    """A new clone whose use case has twelve cases: test_readme has all that ship."""
     clone = head.copied(tmp_path)
     make_small(clone.folder, cases=CASES, rows=[CASES[0], CASES[-1]])
     commit(clone, "Twelve cases")
