@@ -40,6 +40,7 @@ TESTS_ONLY = {
     "CLUSTER_DATA_BIND_PORT": "several servers share a machine",
     "RAFT_PORT": "several servers share a machine",
     "RAFT_INTERNAL_RPC_PORT": "several servers share a machine",
+    "RAFT_TIMEOUTS_MULTIPLIER": "one node on this machine waits for no network",
     "PATH": "the process's own", "HOME": "the process's own", "TMPDIR": "the process's own",
 }  # fmt: skip
 DEPLOYED_ONLY = {"API_BASED_MODULES_DISABLED": "nothing there may call out"}

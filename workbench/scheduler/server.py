@@ -102,6 +102,8 @@ class JobServer:
         self._last: dict[str, float] = {}
         self.measures = ServerMeasures()
         self._speed = 1.0
+        #: The time up to which the last look enqueued what is due.
+        self._fired_to: dt.datetime | None = None
 
     @property
     def capacity(self) -> int:
@@ -127,9 +129,9 @@ class JobServer:
 
     def is_done(self) -> bool:
         """Return whether a server with `until` or `once` has nothing left to do."""
-        ended = self.options.once or (
-            self.options.until is not None and self._clock.now() >= self.options.until
-        )
+        until, fired = self.options.until, self._fired_to
+        # Not the clock: it may have passed the end after the last look, and with it a slot that is due.
+        ended = self.options.once or (until is not None and fired is not None and fired >= until)
         if not ended or self.children or self.fault or not self.ticked:
             return False
         now = self._clock.now()
@@ -189,7 +191,7 @@ class JobServer:
 
     def _tick(self) -> str:
         """Do what is to be done now; return the error of a step that another look may do, "" without."""
-        now, until = self._clock.now(), self.options.until
+        now = self._clock.now()
         steps: list[tuple[str, float, Callable[[], object]]] = [
             ("reload", _RELOAD_S, self._reload),
             ("beat", _BEAT_S, lambda: self._ledger.beat_server(self.row)),
@@ -198,7 +200,7 @@ class JobServer:
             ("others", _OTHERS_S, self._look_at_others),
             ("pauses", 0.0, self._look_at_pauses),
             ("damage", _OTHERS_S, self._look_at_damage),
-            ("fire", 0.0, lambda: self.firing.fire(now if until is None else min(now, until), self.pauses)),
+            ("fire", 0.0, lambda: self._fire(now)),
             ("replace", 0.0, self._replace),
             ("late", 0.0, lambda: self.settling.tell_late(now)),
             ("start", 0.0, self._start),
@@ -219,6 +221,12 @@ class JobServer:
                 raise
             return _said(error)
         return ""
+
+    def _fire(self, now: dt.datetime) -> None:
+        until = self.options.until
+        at = now if until is None else min(now, until)
+        self.firing.fire(at, self.pauses)
+        self._fired_to = at
 
     def _look_at_pauses(self) -> None:
         self.pauses = self._ledger.pauses()

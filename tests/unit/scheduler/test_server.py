@@ -307,6 +307,18 @@ def test_a_server_with_an_end_is_done_when_all_has_ended(house):
     assert made.server.is_done() and len(made.starter.runs) == 1
 
 
+def test_an_end_that_passes_between_two_looks_leaves_no_slot_before_it_behind(house):
+    made = house(options=ServeOptions(until=SIX + dt.timedelta(minutes=1)))
+    made.tick()
+    made.clock.advance(86_400)
+    assert not made.server.is_done()
+    made.tick()
+    assert len(made.starter.runs) == 1 and not made.server.is_done()
+    made.starter.end(made.starter.runs[0])
+    made.tick()
+    assert made.server.is_done()
+
+
 def test_a_definition_that_goes_starts_nothing_more_and_a_changed_one_keeps_its_place(house):
     made = house()
     made.tick()
