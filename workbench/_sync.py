@@ -180,7 +180,16 @@ class _BackgroundTask(Generic[T]):
             self._ended(task)
 
     def cancel(self, why: str | None = None) -> None:
-        self._mailbox.post(lambda: self._task.cancel(why) if self._task else None)
+        self._mailbox.post(self._cancel, why)
+
+    def _cancel(self, why: str | None) -> None:
+        if self._task is not None:
+            self._task.cancel(why)
+            return
+        # An interrupt came before `begin` had posted the start, and so it never comes.
+        self._coro.close()
+        self.done = True
+        self._unfinished.discard(self)
 
 
 def _settle(future: concurrent.futures.Future[T], task: asyncio.Task[T]) -> None:
@@ -313,7 +322,11 @@ class _Pump(Generic[T]):
         self._room: asyncio.Event | None = None  # while the pump waits for the reader
         self._ending = False
         self._closed = False
-        self._job = _BackgroundTask(self._pump()).begin()
+        self._job = _BackgroundTask(self._pump())
+
+    def begin(self) -> None:
+        """Start to read. Separate from `__init__`, so that an interrupt meanwhile finds a stream to close."""
+        self._job.begin()
 
     async def _pump(self) -> None:
         end: BaseException = StopAsyncIteration()
@@ -386,6 +399,7 @@ def iterate(stream: AsyncIterator[T]) -> Iterator[T]:
     woken: queue.SimpleQueue[None] = queue.SimpleQueue()
     pump = _Pump(stream, lambda: woken.put(None))
     try:
+        pump.begin()
         while True:
             while (taken := pump.take()) is None:
                 woken.get()
@@ -453,6 +467,7 @@ class _Reading(AsyncIterator[T]):
         if self._pump is None:  # started here, so that the stream runs in the reader's context
             self._bell = _Doorbell()
             self._pump = _Pump(self._stream, self._bell.ring)
+            self._pump.begin()
         self._bell.attend()
         try:
             while (taken := self._pump.take()) is None:

@@ -203,6 +203,11 @@ def places(tmp_path):
         yield root, first, second
 
 
+def all_was_met(first, second, local) -> bool:
+    """Whether the first model failed in each way, and both others answered."""
+    return set(first.got) == set(FAULTS) and bool(second.got["echo"]) and bool(local.got)
+
+
 @pytest.mark.parametrize("calls", [PLANTED, -PLANTED // 3], ids=["pseudonymised", "passed"])
 def test_no_planted_value_is_in_any_file_or_message_and_all_come_back(places, capfd, calls):
     root, first, second = places
@@ -216,20 +221,25 @@ def test_no_planted_value_is_in_any_file_or_message_and_all_come_back(places, ca
         }  # fmt: skip
     ws, local = wb.connect("small", root=root), Local()
     ws.boundary._models["smollm2-135m@1"] = local
-    rounds = [(planted, n) for n, planted in enumerate(every)]
+    asked = list(enumerate(every))
+    again = asked[: len(asked) // 5]
     with ThreadPoolExecutor(16) as pool:
-        ended = list(pool.map(lambda pair: outcome(ws, *pair), rounds))
-        ended += pool.map(
-            lambda pair: outcome(ws, *pair), rounds[: len(rounds) // 5]
-        )  # from journal and cache
+        ended = list(pool.map(lambda pair: outcome(ws, pair[1], pair[0]), asked))
+        ended += pool.map(lambda pair: outcome(ws, pair[1], pair[0]), again)  # from journal and cache
+    asked += again
+    # Which call meets which fault depends on the threads: by chance none may have come to the last model.
+    while not all_was_met(first, second, local) and len(every) < 3 * abs(calls):
+        asked.append((len(every), Planted(len(every))))
+        every.append(asked[-1][1])
+        ended.append(outcome(ws, every[-1], len(every) - 1))
     ws.close() if hasattr(ws, "close") else asyncio.run(ws.boundary.aclose())
     shown = capfd.readouterr()
 
-    for (planted, _), (kind, text) in zip([*rounds, *rounds[: len(rounds) // 5]], ended, strict=True):
+    for (_, planted), (kind, text) in zip(asked, ended, strict=True):
         assert kind != "answer" or text in {"", planted.back} or (calls < 0 and text == planted.text)
     kinds = Counter(kind for kind, _ in ended)
     assert kinds["answer"] > len(ended) / 2 and kinds["error"], kinds
-    assert set(first.got) == set(FAULTS) and second.got["echo"] and local.got
+    assert all_was_met(first, second, local)
 
     places_kept = {"stdout": shown.out.encode(), "stderr": shown.err.encode(), **kept(root)}
     places_kept |= {"errors": " ".join(text for kind, text in ended if kind == "error").encode()}

@@ -213,6 +213,35 @@ def test_an_interrupt_cancels_the_call_and_the_next_one_works(read, said):
     assert output.split() == said and process.returncode == 0 and time.monotonic() - began < 4
 
 
+@pytest.mark.parametrize("is_posted", [True, False])
+def test_an_interrupt_while_a_stream_begins_closes_it(monkeypatch, is_posted):
+    """It may come when the loop has the stream already, and when it will never have it."""
+    begin, begun, told = _sync._BackgroundTask.begin, threading.Event(), []
+
+    def interrupted(task):
+        if not told:
+            told.append("interrupted")
+            if is_posted:
+                begin(task)
+                assert begun.wait(5)
+            raise KeyboardInterrupt
+        return begin(task)
+
+    async def stream():
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+            yield 1
+        finally:
+            told.append("closed")
+
+    monkeypatch.setattr(_sync._BackgroundTask, "begin", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(_sync.iterate(stream()))
+    assert told == ["interrupted", "closed"][: 1 + is_posted]
+    assert not _sync._BackgroundTask._unfinished
+
+
 def test_after_a_fork_the_child_has_a_loop_of_its_own():
     program = (
         "import os, asyncio; from workbench import _sync\n"
