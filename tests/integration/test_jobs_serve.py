@@ -94,8 +94,12 @@ def wait(look, seconds=60):
 
 
 def running(ledger):
-    """The run whose worker has started, once there is one."""
-    return wait(lambda: [run for run in ledger.unfinished() if run.state == "running"])[0]
+    """The triggered run, once its worker has started; the slot of today may come due meanwhile."""
+
+    def found():
+        return [run for run in ledger.unfinished() if (run.state, run.trigger) == ("running", "trigger")]
+
+    return wait(found)[0]
 
 
 def test_both_shipped_jobs_run_on_schedule_under_a_clock_in_fast_motion(clone, ledger):

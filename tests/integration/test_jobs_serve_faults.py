@@ -73,7 +73,9 @@ def test_kernels_that_misbehave_fail_alone_with_their_reason_and_leave_no_proces
         assert run.outcome == (("deadline" if "finished" in why else "failed") if why else "published"), run
         assert why in run.detail, run.detail
     failed = {day for day, (_, why) in SLOTS.items() if why}
-    notices = [(notice["event"], notice["at"][:10]) for notice in told(clone)]
+    # The server also runs the slot of today, without an input, when its time comes meanwhile.
+    days = {f"2026-11-0{day}" for day in SLOTS}
+    notices = [(notice["event"], at) for notice in told(clone) if (at := notice["at"][:10]) in days]
     assert sorted(at for event, at in notices if event == "failed") == [
         f"2026-11-0{day}" for day in sorted(failed)
     ]
