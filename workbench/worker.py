@@ -17,6 +17,7 @@ from workbench.config import Execution, Params, UseCase
 from workbench.errors import ConfigError, CorruptError, NotebookError, WorkbenchError
 from workbench.experiments.batch import COUNTS
 from workbench.forking import template
+from workbench.imports import without
 from workbench.jobs.effects import RunEffects
 from workbench.jobs.runner import FORMAT, RESULT, Failure, Request, WorkerResult, told
 from workbench.layout import COPIES, Results
@@ -202,12 +203,9 @@ def _failure(error: WorkbenchError) -> Failure:
 
 def _preload() -> None:
     """Import what workers and kernels import late, but no debugger, which a new confined kernel lacks too."""
-    sys.modules["debugpy"] = None  # type: ignore[assignment]  # what Python calls a module that is not there
-    try:
+    with without("debugpy"):
         for name in _PRELOADED:
             importlib.import_module(name)
-    finally:
-        del sys.modules["debugpy"]
 
 
 def _prepare() -> None:

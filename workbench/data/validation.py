@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from workbench import files
 from workbench.data.detector_rules import Severity
 from workbench.data.rules import Check, ColumnRule, QualityRules, full
 from workbench.errors import nearest
+from workbench.imports import without
 
 if TYPE_CHECKING:
     import polars as pl
@@ -132,6 +134,13 @@ def _is_day(text: str) -> bool:
 # -- the schema of dataframely ---------------------------------------------------------------
 
 
+def _dataframely() -> Any:
+    """Return the module; outside of notebooks without its way to SQLAlchemy, whose import takes longer."""
+    with without(*([] if "ipykernel" in sys.modules else ["sqlalchemy"])):
+        import dataframely
+    return dataframely
+
+
 def _broken(
     columns: Mapping[str, Sequence[Any]], fields: Mapping[str, Any], keys: Mapping[tuple[str, ...], Any]
 ) -> Iterator[tuple[int, Any, Any]]:
@@ -139,8 +148,9 @@ def _broken(
 
     Columns have positions for names in the frame, so that any name of a column is possible.
     """
-    import dataframely as dy
     import polars as pl
+
+    dy = _dataframely()
 
     if not columns or not next(iter(columns.values())):
         return
@@ -174,8 +184,7 @@ def _first_of(keys: Sequence[pl.Expr]) -> Any:
 
 def _field(rule: ColumnRule, checks: Mapping[Check, Expression]) -> Any:
     """Return the column of dataframely for a rule; a missing value breaks only the check `required`."""
-    import dataframely as dy
-
+    dy = _dataframely()
     given: dict[str, Any] = {"nullable": True, "check": dict(checks) or None}
     if rule.type == "number":
         return dy.Float64(**given)
