@@ -20,7 +20,7 @@
 | questions that are searched exactly on two stores | an eighth | all |
 | calls over a first model that fails and hangs | 400 | 5,000 |
 | calls with planted identifiers and secrets, through faults and errors | 300 | 1,000 |
-| questions that the embedded model is asked, of those that ship | 2 | 30 |
+| questions that the embedded model is asked, of those that ship | 3 | 30 |
 | answers of the page on own documents that the embedded model gives anew | 1 | 25 |
 | recorded decisions that a draft of the policies decides again | 200 | 2,000 |
 | lines of a schedule whose year is looked through minute by minute | 2 | 4 |
