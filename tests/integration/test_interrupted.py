@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 #: test_judge_stage has an interrupt of the stage that asks, without DVC.
 PIPELINES = pytest.mark.drawn("pipelines that are cut off", 1)
 JUDGE_TAPE, TAPE = "pipelines/tapes/answers.judge.jsonl", "pipelines/tapes/answers.jsonl"
-#: Answers of the judge that the interrupted stage has to ask for: all of its tape.
-MISSING = 6
+#: Answers that the interrupted pipeline has to ask for: half of the judge's, and one of the exploring cells.
+MISSING, EXPLORED = 3, 1
 JUDGE_JOURNAL = ".workbench/cache/judge/answers.answers.jsonl"
 JOURNAL = ".workbench/cache/answers.jsonl"
 #: The first call of a stage's kernel, at the gateway in the stage's process.
@@ -149,9 +149,9 @@ def test_an_interrupted_live_stage_asks_only_for_the_rest(small_clone):
     tapes, journal = [small_clone.folder / name for name in (JUDGE_TAPE, TAPE)], small_clone.folder / JOURNAL
     recorded = [lines(tape) - 1 for tape in tapes]
     keys = [keys_of(tape) for tape in tapes]
-    assert recorded[0] == MISSING
+    assert recorded[0] > MISSING and recorded[1] > EXPLORED
     write(tapes[0], [entry.line() for entry in list(Tape.read(tapes[0]).entries())[MISSING:]])
-    write(tapes[1], [entry.line() for entry in list(Tape.read(tapes[1]).entries())[2:]])
+    write(tapes[1], [entry.line() for entry in list(Tape.read(tapes[1]).entries())[EXPLORED:]])
     shortened = [tape.read_bytes() for tape in tapes]
 
     process = small_clone.start("workbench", "repro", network=False)
@@ -171,6 +171,6 @@ def test_an_interrupted_live_stage_asks_only_for_the_rest(small_clone):
     assert [lines(tape) - 1 for tape in tapes] == recorded
     asked = asked_of(small_clone, JUDGE_TAPE)
     assert asked == MISSING - kept > 0, "an answer that was kept was asked for again"
-    assert not judged.exists() and lines(journal) == 2
+    assert not judged.exists() and lines(journal) == EXPLORED
     # The recordings with which the test above asks nothing.
     assert [keys_of(tape) for tape in tapes] == keys
