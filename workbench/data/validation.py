@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -134,6 +135,7 @@ def _is_day(text: str) -> bool:
 # -- the schema of dataframely ---------------------------------------------------------------
 
 
+@functools.cache  # once, because another thread may import meanwhile what is hidden
 def _dataframely() -> Any:
     """Return the module; outside of notebooks without its way to SQLAlchemy, whose import takes longer."""
     with without(*([] if "ipykernel" in sys.modules else ["sqlalchemy"])):
